@@ -1,0 +1,1 @@
+"""radnerf: real-time neural radiance fields for talking portraits."""

@@ -1,0 +1,5 @@
+"""The error types that stages raise, under one name for stages and command line alike."""
+
+from radnerf.errors import BackendUnavailable, BadInput, Diverged, RadnerfError
+
+__all__ = ["BackendUnavailable", "BadInput", "Diverged", "RadnerfError"]
