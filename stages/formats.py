@@ -1,0 +1,306 @@
+"""The file formats of a subject: a ``load_``/``save_`` pair for each, validating, never unpickling."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.errors import BadInput, RadnerfError
+
+FPS = 25
+"""Frames a second of every prepared clip and every rendered video."""
+
+FEATURE_RATE_HZ = 50
+"""Rows a second of audio features."""
+
+SAMPLE_RATE_HZ = 16_000
+"""Samples a second of the sound that features are computed from."""
+
+BACKGROUND, TORSO, NECK, HEAD = 0, 1, 2, 3
+"""Classes of a parsing map."""
+
+Shape = tuple[int | str, ...]
+
+
+@contextmanager
+def atomic_path(final: Path) -> Iterator[Path]:
+    """A temporary path beside ``final`` that becomes it when the block succeeds and vanishes when not.
+
+    The temporary name keeps the suffix, since writers choose their format by it.
+
+    Raises:
+        RadnerfError: The disk is full or the folder cannot be written.
+    """
+    temporary = final.with_name(f".{final.stem}.{os.getpid()}.part{final.suffix}")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(final)
+    except OSError as error:
+        raise RadnerfError(
+            f"cannot write {final}: {error.strerror or error}", hint="free some space or check the folder's rights"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        BadInput: The file is missing, damaged, or holds no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {error}", hint="delete it and run the same command again") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{path} holds no JSON object", hint="delete it and run the same command again")
+    return value
+
+
+def save_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write an object as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def save_json_if_changed(path: Path, value: Mapping[str, Any]) -> bool:
+    """Write the object only when the file does not hold it already, so that nothing downstream looks stale.
+
+    Returns:
+        Whether the file was written.
+    """
+    try:
+        if load_json(path) == json.loads(json.dumps(value)):
+            return False
+    except BadInput:
+        pass
+    save_json(path, value)
+    return True
+
+
+class ArchiveWriter:
+    """Writes frames into an uncompressed zip, one member a picture (they are compressed already)."""
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path`` (a temporary one: see ``atomic_path``) for writing."""
+        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True)
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Finish the archive."""
+        self._zip.close()
+
+    def add(self, name: str, data: bytes) -> None:
+        """Append one member. The time stamp is fixed, so that equal frames make equal archives."""
+        self._zip.writestr(zipfile.ZipInfo(name), data)
+
+
+class Archive:
+    """Reads members of a frame archive by name, in any order."""
+
+    def __init__(self, path: Path) -> None:
+        """Open an archive.
+
+        Raises:
+            BadInput: The file is missing or damaged.
+        """
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except FileNotFoundError as error:
+            raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
+        except (OSError, zipfile.BadZipFile) as error:
+            raise BadInput(f"{path} is damaged: {error}", hint="delete it and run the same command again") from error
+        self.names = frozenset(self._zip.namelist())
+
+    def __enter__(self) -> Self:
+        """Return the archive."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._zip.close()
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one member.
+
+        Raises:
+            BadInput: There is no such member or it is damaged.
+        """
+        try:
+            return self._zip.read(name)
+        except (KeyError, OSError, zipfile.BadZipFile) as error:
+            raise BadInput(
+                f"{self.path} has no intact {name}", hint="delete it and run the same command again"
+            ) from error
+
+
+def frame_name(index: int, suffix: str) -> str:
+    """The member name of a frame: ``frame_name(455, ".jpg") == "000455.jpg"``."""
+    return f"{index:06d}{suffix}"
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """A bundle of arrays kept in an npz; subclasses say names, shapes and types.
+
+    ``SCHEMA`` maps a field to its dtype and shape; a letter in a shape is a size shared by all fields.
+    """
+
+    SCHEMA: ClassVar[dict[str, tuple[str, Shape]]]
+
+    def __post_init__(self) -> None:
+        """Check every array against the schema.
+
+        Raises:
+            BadInput: A dtype or shape differs, or a float is not finite.
+        """
+        sizes: dict[str, int] = {}
+        for name, (dtype, shape) in self.SCHEMA.items():
+            array = getattr(self, name)
+            if array.dtype != np.dtype(dtype) or array.ndim != len(shape):
+                raise BadInput(f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}")
+            for size, wanted in zip(array.shape, shape, strict=True):
+                expected = sizes.setdefault(wanted, size) if isinstance(wanted, str) else wanted
+                if size != expected:
+                    raise BadInput(f"{name} has shape {array.shape}, not {shape} with {sizes}")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise BadInput(f"{name} holds values that are not finite")
+
+    def save(self, path: Path) -> None:
+        """Write the bundle as a compressed npz, atomically."""
+        arrays = {name: getattr(self, name) for name in self.SCHEMA}
+        texts = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)} | arrays
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **texts)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read and validate a bundle.
+
+        Raises:
+            BadInput: The file is missing, damaged, or not of this format.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                values: dict[str, Any] = {}
+                for field in fields(cls):
+                    array = stored[field.name]
+                    values[field.name] = array if field.name in cls.SCHEMA else array.item()
+        except FileNotFoundError as error:
+            raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise BadInput(f"{path} is damaged: {error}", hint="delete it and run the same command again") from error
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Landmarks(_Arrays):
+    """Face landmarks of every frame.
+
+    Attributes:
+        points: (N, 478, 3) float32. x right and y down in pixels of the prepared frame; z in pixels,
+            relative to the head's centre, growing away from the viewer. Zero where no face was found.
+        found: (N,) bool, whether a face was found in the frame.
+        model: ``"tasks"`` (Face Landmarker) or ``"mesh"`` (bundled face mesh with refined irises).
+        size_px: Side of the prepared frames.
+    """
+
+    SCHEMA: ClassVar[dict[str, tuple[str, Shape]]] = {
+        "points": ("float32", ("N", 478, 3)),
+        "found": ("bool", ("N",)),
+    }
+
+    points: npt.NDArray[np.float32]
+    found: npt.NDArray[np.bool_]
+    model: str
+    size_px: int
+
+
+@dataclass(frozen=True)
+class Track(_Arrays):
+    """Camera, head pose, eyes and mouth of every frame.
+
+    Attributes:
+        rotation: (N, 3, 3) float32, head to camera (OpenCV axes: x right, y down, z forward).
+        translation: (N, 3) float32, cm, head to camera.
+        eye_open: (N,) float32 in [0, 1.5], mean eye aspect ratio over the clip's open value; 0 is shut.
+        mouth_open: (N,) float32 >= 0, gap between the inner lips over the distance between the outer
+            eye corners, frontalised by the head pose.
+        mouth_wide: (N,) float32 > 0, distance between the mouth's corners over that of the outer eye corners,
+            frontalised by the head pose.
+        mouth_shape: (N, 40, 2) float32, the 40 lip landmarks in the head frame (x, y in cm), pose removed.
+        tracked: (N,) bool, whether the pose comes from landmarks (not bridged over a gap).
+        blinks: (B,) int64, the frames in which a blink is deepest.
+        shape_offset_cm: (468, 3) float32, this face minus the canonical face.
+        focal_px, centre_x_px, centre_y_px: The one camera, in pixels of the prepared frame.
+        reprojection_rms_px: Root mean square over rigid landmarks and frames.
+        size_px: Side of the prepared frames.
+    """
+
+    SCHEMA: ClassVar[dict[str, tuple[str, Shape]]] = {
+        "rotation": ("float32", ("N", 3, 3)),
+        "translation": ("float32", ("N", 3)),
+        "eye_open": ("float32", ("N",)),
+        "mouth_open": ("float32", ("N",)),
+        "mouth_wide": ("float32", ("N",)),
+        "mouth_shape": ("float32", ("N", 40, 2)),
+        "tracked": ("bool", ("N",)),
+        "blinks": ("int64", ("B",)),
+        "shape_offset_cm": ("float32", (468, 3)),
+    }
+
+    rotation: npt.NDArray[np.float32]
+    translation: npt.NDArray[np.float32]
+    eye_open: npt.NDArray[np.float32]
+    mouth_open: npt.NDArray[np.float32]
+    mouth_wide: npt.NDArray[np.float32]
+    mouth_shape: npt.NDArray[np.float32]
+    tracked: npt.NDArray[np.bool_]
+    blinks: npt.NDArray[np.int64]
+    shape_offset_cm: npt.NDArray[np.float32]
+    focal_px: float
+    centre_x_px: float
+    centre_y_px: float
+    reprojection_rms_px: float
+    size_px: int
+
+
+@dataclass(frozen=True)
+class AudioFeatures(_Arrays):
+    """Features of a piece of sound at 50 Hz.
+
+    Attributes:
+        values: (T, C) float32; row t describes [t/50, (t+1)/50) seconds.
+        level_db: (T,) float32, root mean square of the row's sound in dB below full scale, floored at -100.
+        front_end: Name of the front end that made them.
+        model: What identifies the front end's weights; empty when it has none.
+    """
+
+    SCHEMA: ClassVar[dict[str, tuple[str, Shape]]] = {
+        "values": ("float32", ("T", "C")),
+        "level_db": ("float32", ("T",)),
+    }
+
+    values: npt.NDArray[np.float32]
+    level_db: npt.NDArray[np.float32]
+    front_end: str
+    model: str
