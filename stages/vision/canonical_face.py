@@ -37,7 +37,7 @@ triangles: NDArray[np.int64]
 """(898, 3) int64: indices into ``vertices_cm``, counter-clockwise seen from outside. Read-only."""
 
 rigid_weights: NDArray[np.float32]
-"""(468,) float32 in [0, 0.12]: how much each landmark counts in MediaPipe's own rigid alignment.
+"""(468,) float32 in [0, 0.121]: how much each landmark counts in MediaPipe's own rigid alignment.
 
 Non-zero for 33 landmarks that expressions hardly move; they sum to 1.055. Read-only.
 """
