@@ -1,0 +1,142 @@
+"""What every kernel backend offers, and the tensors that pass through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from radnerf.grid import GridSpec
+
+MIN_TRANSMITTANCE = 1e-4
+"""Default below which a ray counts as opaque and its remaining samples weigh nothing."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples on R rays, packed ray after ray, near to far within a ray; S in all.
+
+    Attributes:
+        offsets: (R + 1,) int64; ray r owns samples offsets[r] to offsets[r + 1] - 1.
+        t: (S,) distance along the ray in units of its direction's length, the rays' dtype.
+        dt: (S,) the part of the occupied length that the sample stands for, same units and dtype.
+        ray: (S,) int64, the ray of each sample.
+    """
+
+    offsets: Tensor
+    t: Tensor
+    dt: Tensor
+    ray: Tensor
+
+    @property
+    def count(self) -> int:
+        """Number of samples S."""
+        return self.t.shape[0]
+
+
+class Composite(NamedTuple):
+    """What R rays see through S samples.
+
+    Attributes:
+        image: (R, 3) colour, without any background (premultiplied by alpha).
+        alpha: (R,) in [0, 1], accumulated opacity.
+        depth: (R,) expected distance, the sum of weight * t (premultiplied by alpha).
+        weights: (S,) in [0, 1], each sample's share in its ray.
+    """
+
+    image: Tensor
+    alpha: Tensor
+    depth: Tensor
+    weights: Tensor
+
+
+class Backend(Protocol):
+    """Kernels of one kind. All tensors of a call lie on one device; nothing is moved between devices."""
+
+    @property
+    def name(self) -> str:
+        """The backend's name, as given to ``get_backend``."""
+
+    def encode(self, x: Tensor, table: Tensor, spec: GridSpec) -> Tensor:
+        """Interpolate a hash grid at points.
+
+        Args:
+            x: (N, dim) in [0, 1].
+            table: (total_entries, features_per_level), same dtype as x.
+            spec: The grid's shape.
+
+        Returns:
+            (N, levels * features_per_level), level after level; differentiable once in x and in table.
+
+        Raises:
+            BadInput: A shape, dtype or device does not fit.
+        """
+
+    def march(
+        self,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        near: Tensor,
+        far: Tensor,
+        occupancy: Tensor,
+        aabb: Tensor,
+        max_samples: int,
+        min_step: float,
+        jitter: Tensor,
+    ) -> Samples:
+        """Place samples along the occupied part of each ray.
+
+        The occupied length l of a ray is what of [near, far] lies in occupied cells of the box. The ray gets
+        n = min(max_samples, ceil(l / min_step)) samples, each standing for l / n, at (i + jitter) l / n along
+        the occupied length. So the whole of it is always covered, and no sample lies in an empty cell, up to
+        the rounding of t to the rays' dtype. All of it is reckoned in float64, in the same order by every
+        backend on the CPU, so that they agree bit for bit.
+
+        Args:
+            rays_o: (R, 3) origins, world.
+            rays_d: (R, 3) directions, world; unit, or t is in units of their length.
+            near: (R,) where to begin; a ray with far <= near has no sample.
+            far: (R,) where to end.
+            occupancy: (G, G, G) bool, indexed [x, y, z], over the box; outside of it is empty.
+            aabb: (2, 3) the box's lower and upper corner, world.
+            max_samples: Most samples of one ray, at least 1.
+            min_step: Finest sampling, in units of t, above 0.
+            jitter: (R,) in [0, 1); 0.5 puts samples in the middle of their share.
+
+        Returns:
+            The samples; nothing in them requires a gradient.
+
+        Raises:
+            BadInput: A shape, dtype, device or value does not fit.
+        """
+
+    def composite(
+        self,
+        sigma: Tensor,
+        rgb: Tensor,
+        t: Tensor,
+        dt: Tensor,
+        offsets: Tensor,
+        min_transmittance: float = MIN_TRANSMITTANCE,
+    ) -> Composite:
+        """Integrate samples along rays by the volume rendering quadrature of Max 1995 (NeRF, equation 3).
+
+        A sample before which the transmittance has fallen below min_transmittance weighs nothing and gets no
+        gradient.
+
+        Args:
+            sigma: (S,) density, at least 0, in inverse units of dt.
+            rgb: (S, 3) colours.
+            t: (S,) distances; not differentiated.
+            dt: (S,) lengths; not differentiated.
+            offsets: (R + 1,) int64, from ``march``.
+            min_transmittance: 0 keeps every sample.
+
+        Returns:
+            Colour, alpha, depth and weights, each differentiable once in sigma and rgb.
+
+        Raises:
+            BadInput: A shape, dtype or device does not fit.
+        """
