@@ -1,0 +1,164 @@
+"""The head: a radiance field decomposed into a 3-D spatial grid and a 2-D audio grid (arXiv 2211.12368)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from radnerf.encoding import spherical_harmonics
+from radnerf.grid import GridSpec, HashGrid
+from radnerf.mlp import ConditionedMLP
+
+DENSITY_SHIFT = -3.0
+"""Added before the exponential: an untrained field is thin (0.05 / cm), so that occupancy prunes it early."""
+
+MAX_LOG_DENSITY = 7.0
+"""Above it density says nothing more, and its gradient would overflow."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a rendered frame depends on besides the viewpoint, for B frames at once.
+
+    Attributes:
+        audio: (B, A) float, audio code followed by the mouth shape.
+        eye: (B, 1) float in [0, 1.5], how open the eyes are; 0 is shut.
+        appearance: (B, C) float, per-frame code.
+    """
+
+    audio: Tensor
+    eye: Tensor
+    appearance: Tensor
+
+
+@dataclass(frozen=True)
+class FieldSample:
+    """What a field says about N points.
+
+    Attributes:
+        sigma: (N,) float >= 0, density per cm.
+        rgb: (N, 3) float in [0, 1].
+        motion: (N, 2) float in [-1, 1], the 2-D audio coordinate; empty (N, 0) for a field without one.
+    """
+
+    sigma: Tensor
+    rgb: Tensor
+    motion: Tensor
+
+
+class _TruncatedExp(torch.autograd.Function):
+    """exp whose gradient stays finite: density may saturate, training must not."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        """Exponential of the clamped value."""
+        y = torch.exp(x.clamp(max=MAX_LOG_DENSITY))
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
+        """The clamped exponential itself: a saturated density may still fall."""
+        (y,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        slope: Tensor = grad * y
+        return slope
+
+
+def density_activation(raw: Tensor) -> Tensor:
+    """Density per cm from a network's output: exp(raw + DENSITY_SHIFT), saturating.
+
+    Args:
+        raw: (N,) float.
+
+    Returns:
+        (N,) float > 0.
+    """
+    result: Tensor = _TruncatedExp.apply(raw + DENSITY_SHIFT)  # type: ignore[no-untyped-call]
+    return result
+
+
+@dataclass(frozen=True)
+class HeadShape:
+    """Everything that decides which parameters a head has.
+
+    Attributes:
+        space: The 3-D grid.
+        audio_plane: The 2-D audio grid.
+        hidden_width: Of every hidden layer; a multiple of 16.
+        condition_width: Columns of the audio condition (code and mouth shape).
+        appearance_code: Width of the per-frame code.
+    """
+
+    space: GridSpec
+    audio_plane: GridSpec
+    hidden_width: int
+    condition_width: int
+    appearance_code: int
+
+
+class HeadField(nn.Module):
+    """The decomposed field.
+
+    f = E3(x); w = tanh(MLP([f, a])); g = E2(w); (sigma, geometry) = MLP([f, g, eye]);
+    rgb = sigmoid(MLP([SH(d), geometry, c])), with E3 and E2 the two grids, a the audio condition and c the
+    per-frame code.
+    """
+
+    aabb: Tensor
+
+    def __init__(self, shape: HeadShape, aabb: Tensor) -> None:
+        """Make grids and networks.
+
+        Args:
+            shape: Sizes.
+            aabb: (2, 3) float32, the box's least and greatest corner, cm, world.
+        """
+        super().__init__()
+        self.shape = shape
+        self.register_buffer("aabb", aabb.clone())
+        width = shape.hidden_width
+        self.space = HashGrid(shape.space)
+        self.audio_plane = HashGrid(shape.audio_plane)
+        self.motion_net = ConditionedMLP(shape.space.output_width, shape.condition_width, width, 2, layers=3)
+        encoded = shape.space.output_width + shape.audio_plane.output_width
+        self.density_net = ConditionedMLP(encoded, 1, width, width // 2, layers=3)
+        self.colour_net = ConditionedMLP(16 + width // 2 - 1, shape.appearance_code, width, 3, layers=2)
+
+    def density(self, points: Tensor, condition: Condition, membership: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Density and geometry feature of points.
+
+        Args:
+            points: (N, 3) float32, cm, world; outside the box they are moved to its surface.
+            condition: Of B frames.
+            membership: (N, B) float, one 1 in each row: the frame of a point; None when B is 1.
+
+        Returns:
+            sigma: (N,) float > 0, per cm.
+            geometry: (N, hidden_width / 2 - 1) float.
+            motion: (N, 2) float in [-1, 1].
+        """
+        unit = ((points - self.aabb[0]) / (self.aabb[1] - self.aabb[0])).clamp(0, 1)
+        spatial = self.space(unit)
+        motion = torch.tanh(self.motion_net(spatial, condition.audio, membership))
+        deformed = self.audio_plane(motion * 0.5 + 0.5)
+        raw = self.density_net(torch.cat([spatial, deformed], dim=-1), condition.eye, membership)
+        return density_activation(raw[:, 0]), raw[:, 1:], motion
+
+    def forward(self, points: Tensor, directions: Tensor, condition: Condition, membership: Tensor | None) -> FieldSample:
+        """Density and colour of points seen from directions.
+
+        Args:
+            points: (N, 3) float32, cm, world.
+            directions: (N, 3) float32, unit, world.
+            condition: Of B frames.
+            membership: (N, B) float, one 1 in each row: the frame of a point; None when B is 1.
+
+        Returns:
+            The field's sample, N points.
+        """
+        sigma, geometry, motion = self.density(points, condition, membership)
+        seen = torch.cat([spherical_harmonics(directions), geometry], dim=-1)
+        rgb = torch.sigmoid(self.colour_net(seen, condition.appearance, membership))
+        return FieldSample(sigma, rgb, motion)

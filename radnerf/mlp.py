@@ -1,0 +1,57 @@
+"""Bias-free multi-layer perceptrons whose input is partly the same for many rows."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ConditionedMLP(nn.Module):
+    """ReLU network on rows ``[x, membership @ condition]``, without building that matrix.
+
+    The first layer is linear, so the condition's share of it is computed once for each of the few
+    conditions (a frame each) and handed to the rows that belong to it.
+    """
+
+    def __init__(self, width_in: int, width_condition: int, width_hidden: int, width_out: int, layers: int) -> None:
+        """Make the layers.
+
+        Args:
+            width_in: Columns of ``x``.
+            width_condition: Columns of ``condition``; 0 for none.
+            width_hidden: Of each of the ``layers - 1`` hidden layers.
+            width_out: Columns of the result.
+            layers: Matrices in all, at least 2.
+        """
+        super().__init__()
+        widths = [width_in + width_condition, *[width_hidden] * (layers - 1), width_out]
+        self.width_in = width_in
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.empty(after, before).uniform_(-1, 1) * math.sqrt(6 / (before + after)))
+            for before, after in pairwise(widths)
+        )
+
+    def forward(self, x: Tensor, condition: Tensor | None = None, membership: Tensor | None = None) -> Tensor:
+        """Evaluate the network.
+
+        Args:
+            x: (N, width_in) float.
+            condition: (B, width_condition) float; None when the network has no condition.
+            membership: (N, B) float, one 1 in each row, which condition it has; None when B is 1. A matrix
+                rather than indices, since the gradient of a product is far faster than that of a gather.
+
+        Returns:
+            (N, width_out) float.
+        """
+        first = self.weights[0]
+        hidden = functional.linear(x, first[:, : self.width_in])
+        if condition is not None:
+            share = functional.linear(condition, first[:, self.width_in :])
+            hidden = hidden + share if membership is None else torch.addmm(hidden, membership, share)
+        for weight in list(self.weights)[1:]:
+            hidden = functional.linear(torch.relu(hidden), weight)
+        return hidden

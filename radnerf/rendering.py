@@ -1,0 +1,128 @@
+"""Rays through the occupied part of the box, a field's samples on them, and their composite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from radnerf.head import Condition, FieldSample
+from radnerf.kernels.protocol import Backend
+from radnerf.rays import intersect_aabb
+
+Field = Callable[[Tensor, Tensor, Condition, Tensor | None], FieldSample]
+"""A radiance field: ``(points, directions, condition, membership) -> FieldSample``."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where there is anything to sample, and how finely.
+
+    Attributes:
+        aabb: (2, 3) float32, the box, cm, world.
+        mask: (G, G, G) bool, the cells that may hold something, indexed [x, y, z].
+        max_samples: At most so many samples a ray.
+        min_step_cm: Finest spacing of samples.
+    """
+
+    aabb: Tensor
+    mask: Tensor
+    max_samples: int
+    min_step_cm: float
+
+
+@dataclass(frozen=True)
+class RayColours:
+    """What R rays see through S samples.
+
+    Attributes:
+        image: (R, 3) float, premultiplied by alpha, without background.
+        alpha: (R,) float in [0, 1].
+        depth: (R,) float, cm, premultiplied by alpha.
+        weights: (S,) float in [0, 1], the share of each sample in its ray.
+        motion: (S, 2) float, the samples' 2-D audio coordinates (S, 0 without).
+        points: (S, 3) float, cm, world.
+        ray: (S,) int64, the ray of each sample.
+    """
+
+    image: Tensor
+    alpha: Tensor
+    depth: Tensor
+    weights: Tensor
+    motion: Tensor
+    points: Tensor
+    ray: Tensor
+
+
+def render_rays(
+    field: Field,
+    kernels: Backend,
+    region: Region,
+    rays: tuple[Tensor, Tensor],
+    condition: Condition,
+    membership: Tensor | None,
+    jitter: Tensor | None = None,
+) -> RayColours:
+    """March, evaluate and composite; differentiable in the field's parameters.
+
+    Args:
+        field: The radiance field.
+        kernels: What marches and composites.
+        region: Where to look.
+        rays: Origins (R, 3) cm and unit directions (R, 3), float32, world.
+        condition: Of B frames.
+        membership: (R, B) float, one 1 in each row: the frame of a ray; None when B is 1.
+        jitter: (R,) float in [0, 1), where in its share of the ray a sample lies; the middle when None.
+
+    Returns:
+        The rays' colours over nothing.
+    """
+    rays_o, rays_d = rays[0].contiguous(), rays[1].contiguous()
+    near, far = intersect_aabb(rays_o, rays_d, region.aabb)
+    if jitter is None:
+        jitter = torch.full_like(near, 0.5)
+    samples = kernels.march(
+        rays_o, rays_d, near, far, region.mask, region.aabb, region.max_samples, region.min_step_cm, jitter
+    )
+    directions = rays_d[samples.ray]
+    points = torch.addcmul(rays_o[samples.ray], directions, samples.t[:, None])
+    sample = field(points, directions, condition, None if membership is None else membership[samples.ray])
+    seen = kernels.composite(sample.sigma, sample.rgb, samples.t, samples.dt, samples.offsets)
+    return RayColours(seen.image, seen.alpha, seen.depth, seen.weights, sample.motion, points, samples.ray)
+
+
+@torch.no_grad()
+def render_image(
+    field: Field,
+    kernels: Backend,
+    region: Region,
+    rays: tuple[Tensor, Tensor],
+    condition: Condition,
+    rays_at_once: int = 1 << 14,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Render many rays of one frame, a chunk at a time.
+
+    Args:
+        field: The radiance field.
+        kernels: What marches and composites.
+        region: Where to look.
+        rays: Origins (R, 3) cm and unit directions (R, 3), float32, world.
+        condition: Of the one frame.
+        rays_at_once: Rays in a chunk; bounds the memory.
+
+    Returns:
+        image: (R, 3) float, premultiplied by alpha.
+        alpha: (R,) float in [0, 1].
+        depth: (R,) float, cm, premultiplied by alpha.
+    """
+    chunks = [
+        render_rays(field, kernels, region, (some_o, some_d), condition, None)
+        for some_o, some_d in zip(rays[0].split(rays_at_once), rays[1].split(rays_at_once), strict=True)
+    ]
+    return (
+        torch.cat([chunk.image for chunk in chunks]),
+        torch.cat([chunk.alpha for chunk in chunks]),
+        torch.cat([chunk.depth for chunk in chunks]),
+    )
