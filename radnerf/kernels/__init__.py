@@ -40,7 +40,7 @@ _USE_INSTEAD = "use --backend auto, or reference"
 _REGISTRY = {
     "tcnn": _Entry(None, ("tinycudann",), ("cuda",), _USE_INSTEAD),
     "triton": _Entry(None, ("triton",), ("cuda",), _USE_INSTEAD),
-    "cpu": _Entry(None, ("numba",), ("cpu",), "pip install numba"),
+    "cpu": _Entry("radnerf.kernels.cpu", ("numba",), ("cpu",), "pip install numba"),
     "reference": _Entry("radnerf.kernels.reference", (), (), ""),
 }
 

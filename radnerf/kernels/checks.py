@@ -67,8 +67,8 @@ def check_composite(sigma: Tensor, rgb: Tensor, t: Tensor, dt: Tensor, offsets: 
         )
     if offsets.device != sigma.device:
         raise BadInput(f"composite: sigma lies on {sigma.device} and offsets on {offsets.device}")
-    if int(offsets[-1]) != count:
-        raise BadInput(f"composite: offsets end at {int(offsets[-1])}, and there are {count} samples")
+    if int(offsets[0]) != 0 or int(offsets[-1]) != count or bool((offsets[1:] < offsets[:-1]).any()):
+        raise BadInput(f"composite: offsets do not rise from 0 to the number of samples, {count}")
 
 
 def _shape(where: str, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

@@ -96,6 +96,8 @@ class ReferenceBackend:
         weights = torch.exp(-before) * -torch.expm1(-optical)
         weights = torch.where(before <= limit, weights, torch.zeros_like(weights))
         alpha = sigma.new_zeros(rays).index_add(0, ray, weights)
+        # A sum of weights can round to just above 1, which no logarithm of 1 - alpha survives.
+        alpha = alpha - (alpha.detach() - 1).clamp(min=0)
         depth = sigma.new_zeros(rays).index_add(0, ray, weights * t.detach())
         image = sigma.new_zeros(rays, 3).index_add(0, ray, weights[:, None] * rgb)
         return Composite(image, alpha, depth, weights)
