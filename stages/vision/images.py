@@ -1,0 +1,67 @@
+"""Pictures as bytes: JPEG and PNG, RGB on our side of the door."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from stages.errors import BadInput, RadnerfError
+
+Rgb = npt.NDArray[np.uint8]
+"""(H, W, 3) uint8, RGB."""
+
+Grey = npt.NDArray[np.uint8]
+"""(H, W) uint8: a mask, an alpha or class ids."""
+
+
+def encode_jpeg(rgb: Rgb, quality: int = 95) -> bytes:
+    """A picture as JPEG with full colour resolution (4:4:4).
+
+    Args:
+        rgb: (H, W, 3) uint8 RGB.
+        quality: 1 to 100.
+    """
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return _encode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), flags)
+
+
+def encode_png(pixels: Rgb | Grey) -> bytes:
+    """A picture, mask or class map as PNG, without loss.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB or (H, W) uint8.
+    """
+    return _encode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels, [])
+
+
+def decode_rgb(data: bytes) -> Rgb:
+    """The (H, W, 3) uint8 RGB picture in a JPEG or PNG.
+
+    Raises:
+        BadInput: The bytes hold no picture.
+    """
+    return np.asarray(cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def decode_grey(data: bytes) -> Grey:
+    """The (H, W) uint8 mask or class map in a PNG.
+
+    Raises:
+        BadInput: The bytes hold no picture.
+    """
+    return _decode(data, cv2.IMREAD_GRAYSCALE)
+
+
+def _encode(suffix: str, pixels: npt.NDArray[np.uint8], flags: list[int]) -> bytes:
+    done, data = cv2.imencode(suffix, pixels, flags)
+    if not done:
+        raise RadnerfError(f"a {pixels.shape} picture cannot be encoded as {suffix}")
+    return bytes(data)
+
+
+def _decode(data: bytes, mode: int) -> npt.NDArray[np.uint8]:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
+    if pixels is None:
+        raise BadInput("damaged picture", hint="delete the archive that holds it and run the same command again")
+    return np.asarray(pixels, np.uint8)
