@@ -143,8 +143,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         check=False,
         text=True,
         encoding="utf-8",
@@ -169,7 +168,7 @@ def _check_file(path: Path) -> None:
 
 
 def _describe(path: Path) -> tuple[str, str]:
-    """Ffmpeg's description of the input and of its first frames, and its last complaint."""
+    """How ffmpeg describes the input and its first frames, and its last complaint."""
     command = [ffmpeg_path(), "-hide_banner", "-nostdin", "-protocol_whitelist", "file", "-i", file_url(path)]
     command += ["-map", "0:V:0?", "-map", "0:a:0?", "-frames:v", "1", "-frames:a", "1", "-f", "null", "-"]
     text = _run(command).stderr
@@ -178,7 +177,7 @@ def _describe(path: Path) -> tuple[str, str]:
 
 
 def last_complaint(lines: list[str]) -> str:
-    """Ffmpeg's most telling line, without the parts that mean nothing to people."""
+    """The most telling line of ffmpeg's errors, without the parts that mean nothing to people."""
     for line in reversed(lines):
         bare = re.sub(r"^(\[[^]]*\] *)+", "", line).strip()
         bare = re.sub(r"^Error opening input files?:? ?(file:.*: )?", "", bare)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -41,10 +42,10 @@ def silenced() -> Iterator[None]:
         os.close(nowhere)
 
 
-def mediapipe() -> Any:
+def mediapipe() -> ModuleType:
     """The mediapipe package, imported on first use and without its noise."""
     with silenced():
-        import mediapipe as package
+        package = importlib.import_module("mediapipe")
 
     warnings.filterwarnings("ignore", category=UserWarning, module=r"google\.protobuf.*")
     return package
@@ -150,7 +151,7 @@ class FaceMesh:
 
 
 class _Tasks:
-    def __init__(self, package: Any, video: bool, max_faces: int) -> None:
+    def __init__(self, package: ModuleType, video: bool, max_faces: int) -> None:
         vision = package.tasks.vision
         self._image = package.Image
         self._format = package.ImageFormat.SRGB
@@ -175,7 +176,7 @@ class _Tasks:
 
 
 class _Bundled:
-    def __init__(self, package: Any, video: bool, max_faces: int) -> None:
+    def __init__(self, package: ModuleType, video: bool, max_faces: int) -> None:
         self._mesh = package.solutions.face_mesh.FaceMesh(
             static_image_mode=not video, max_num_faces=max_faces, refine_landmarks=True
         )

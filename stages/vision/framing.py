@@ -63,8 +63,5 @@ def _head(face: Face, width: int, height: int) -> tuple[float, float, float, flo
 def _place(wanted: float, low: float, high: float, side: int, extent: int) -> int:
     """An even start of the crop: where it is wanted, shifted to hold [low, high], then into the picture."""
     start = min(max(wanted, high - side), low)
-    if side <= extent:
-        start = min(max(start, 0.0), float(extent - side))
-    else:
-        start = (extent - side) / 2
+    start = min(max(start, 0.0), float(extent - side)) if side <= extent else (extent - side) / 2
     return math.floor(start / 2) * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import numpy.typing as npt
+from cv2.typing import MatLike
 
 from stages.errors import BadInput, RadnerfError
 
@@ -53,7 +54,7 @@ def decode_grey(data: bytes) -> Grey:
     return _decode(data, cv2.IMREAD_GRAYSCALE)
 
 
-def _encode(suffix: str, pixels: npt.NDArray[np.uint8], flags: list[int]) -> bytes:
+def _encode(suffix: str, pixels: MatLike, flags: list[int]) -> bytes:
     done, data = cv2.imencode(suffix, pixels, flags)
     if not done:
         raise RadnerfError(f"a {pixels.shape} picture cannot be encoded as {suffix}")
