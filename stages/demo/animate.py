@@ -91,7 +91,18 @@ def animate(speech: Speech, seed: int) -> Motion:
     shift = np.stack([_wander(count, 1.0, limit, random) for limit in (0.8, 0.4, 0.8)], axis=1)
     loudness = gaussian_filter1d(_loudness(speech, count), 6.0)
     brow = np.clip(_wander(count, 0.45, 0.7, random) + 0.3 * (loudness - loudness.mean()), -1, 1)
-    return Motion(*lips.T, openness, brow, _gaze(count, random), angles, shift, blink_frames)
+    return Motion(
+        lips[:, 0],
+        lips[:, 1],
+        lips[:, 2],
+        lips[:, 3],
+        openness,
+        brow,
+        _gaze(count, random),
+        angles,
+        shift,
+        blink_frames,
+    )
 
 
 def lip_curves(speech: Speech, count: int) -> Floats:
