@@ -146,7 +146,9 @@ class HeadField(nn.Module):
         raw = self.density_net(torch.cat([spatial, deformed], dim=-1), condition.eye, membership)
         return density_activation(raw[:, 0]), raw[:, 1:], motion
 
-    def forward(self, points: Tensor, directions: Tensor, condition: Condition, membership: Tensor | None) -> FieldSample:
+    def forward(
+        self, points: Tensor, directions: Tensor, condition: Condition, membership: Tensor | None
+    ) -> FieldSample:
         """Density and colour of points seen from directions.
 
         Args:

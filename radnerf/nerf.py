@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from radnerf.encoding import frequency_encode
 from radnerf.head import Condition, FieldSample, density_activation
@@ -140,20 +139,3 @@ def render_rays_hierarchical(
     drawn = sample_fine(edges, weights, places.expand(len(near), -1))
     both = torch.sort(torch.cat([edges, drawn], dim=-1), dim=-1).values
     return first, _render_distances(fine, kernels, rays, both, condition, membership)
-
-
-def photometric(first: RayColours, second: RayColours, behind: Tensor, truth: Tensor) -> Tensor:
-    """Squared error of both fields' pictures (NeRF, equation 6).
-
-    Args:
-        first: What the coarse field sees, R rays.
-        second: What the fine field sees, R rays.
-        behind: (R, 3) float in [0, 1], what lies behind the head.
-        truth: (R, 3) float in [0, 1].
-
-    Returns:
-        (R, 3) float, the sum of both squared errors.
-    """
-    return functional.mse_loss(
-        first.image + (1 - first.alpha)[:, None] * behind, truth, reduction="none"
-    ) + functional.mse_loss(second.image + (1 - second.alpha)[:, None] * behind, truth, reduction="none")

@@ -91,38 +91,3 @@ def render_rays(
     sample = field(points, directions, condition, None if membership is None else membership[samples.ray])
     seen = kernels.composite(sample.sigma, sample.rgb, samples.t, samples.dt, samples.offsets)
     return RayColours(seen.image, seen.alpha, seen.depth, seen.weights, sample.motion, points, samples.ray)
-
-
-@torch.no_grad()
-def render_image(
-    field: Field,
-    kernels: Backend,
-    region: Region,
-    rays: tuple[Tensor, Tensor],
-    condition: Condition,
-    rays_at_once: int = 1 << 14,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Render many rays of one frame, a chunk at a time.
-
-    Args:
-        field: The radiance field.
-        kernels: What marches and composites.
-        region: Where to look.
-        rays: Origins (R, 3) cm and unit directions (R, 3), float32, world.
-        condition: Of the one frame.
-        rays_at_once: Rays in a chunk; bounds the memory.
-
-    Returns:
-        image: (R, 3) float, premultiplied by alpha.
-        alpha: (R,) float in [0, 1].
-        depth: (R,) float, cm, premultiplied by alpha.
-    """
-    chunks = [
-        render_rays(field, kernels, region, (some_o, some_d), condition, None)
-        for some_o, some_d in zip(rays[0].split(rays_at_once), rays[1].split(rays_at_once), strict=True)
-    ]
-    return (
-        torch.cat([chunk.image for chunk in chunks]),
-        torch.cat([chunk.alpha for chunk in chunks]),
-        torch.cat([chunk.depth for chunk in chunks]),
-    )

@@ -116,13 +116,18 @@ class HeadSettings:
         steps: Of the main phase.
         lips_steps: Of the phase that looks at the mouth.
         rays: A step.
-        mouth_share: Share of the rays drawn in the mouth box.
+        frames_per_step: Frames that a step's rays come from.
+        mouth_share, eyes_share: Shares of the rays drawn in the boxes around mouth and eyes.
         grid_rate, network_rate: Learning rates at the start; both fall to a tenth.
         attention_gain: The audio attention's rate over ``network_rate``.
         ema_decay: Of the averaged weights that are kept.
         entropy_weight: Of the accumulated alpha's entropy.
         audio_still_weight: Of the audio coordinate's magnitude outside the face, at the end.
-        mouth_weight: Of the mouth shape that the audio code is asked to predict.
+        mask_weight: Of the accumulated alpha's difference from the head's mask.
+        mouth_components: Numbers of the measured mouth shape that drive the field beside the audio code; in new
+            speech they are foretold from the sound. 0 leaves the code alone, as published.
+        mouth_lesson_steps: Steps in which the audio net learns to foretell them, before the field's first.
+        code_drop: Probability that a frame's audio code is hidden in a step, so that the mouth's shape drives.
         lips_lpips_weight: Of the perceptual loss on the mouth patch.
         seed: Of every random choice.
         checkpoint_every_s: Seconds between checkpoints.
@@ -144,14 +149,19 @@ class HeadSettings:
     steps: int = 3000
     lips_steps: int = 300
     rays: int = 2048
+    frames_per_step: int = 4
     mouth_share: float = 0.3
+    eyes_share: float = 0.1
     grid_rate: float = 5e-3
     network_rate: float = 2e-3
     attention_gain: float = 5.0
     ema_decay: float = 0.99
     entropy_weight: float = 1e-4
     audio_still_weight: float = 0.02
-    mouth_weight: float = 0.02
+    mask_weight: float = 0.01
+    mouth_components: int = 6
+    mouth_lesson_steps: int = 300
+    code_drop: float = 0.5
     lips_lpips_weight: float = 0.01
     seed: int = 0
     checkpoint_every_s: float = 60.0
@@ -270,8 +280,10 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "log2_entries": (8, 24), "base_resolution": (2, 512), "max_resolution": (4, 65_536),
     "audio_max_resolution": (4, 65_536), "appearance_code": (0, 64), "occupancy_resolution": (8, 256),
     "samples_per_ray": (1, 1024), "steps": (0, 10_000_000), "lips_steps": (0, 10_000_000), "rays": (16, 1_048_576),
-    "mouth_share": (0, 0.9), "grid_rate": (0, 1), "network_rate": (0, 1), "attention_gain": (0, 100),
-    "ema_decay": (0, 0.99999), "entropy_weight": (0, 1), "audio_still_weight": (0, 10), "mouth_weight": (0, 10),
+    "frames_per_step": (1, 64), "mouth_share": (0, 0.6), "eyes_share": (0, 0.3), "mask_weight": (0, 10),
+    "mouth_components": (0, 32), "mouth_lesson_steps": (1, 100_000), "code_drop": (0, 1),
+    "grid_rate": (0, 1), "network_rate": (0, 1), "attention_gain": (0, 100),
+    "ema_decay": (0, 0.99999), "entropy_weight": (0, 1), "audio_still_weight": (0, 10),
     "lips_lpips_weight": (0, 10), "seed": (0, 2**31 - 1), "checkpoint_every_s": (0.1, 86_400), "anchors": (1, 64),
     "pixels": (16, 4_194_304), "crf": (0, 51),
 }  # fmt: skip

@@ -1,0 +1,355 @@
+"""Training of a head: what a step sees, what it minimises, and everything that resuming needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from radnerf.camera import Camera
+from radnerf.errors import Diverged
+from radnerf.kernels.protocol import Backend
+from radnerf.losses import alpha_entropy, still_motion, structural_loss
+from radnerf.model import HeadModel
+from radnerf.occupancy import OccupancyGrid
+from radnerf.rendering import RayColours
+from radnerf.schedule import Average, decayed
+from radnerf.visibility import VisibilityGrid
+from radnerf.volume import over
+
+UPDATE_EVERY = 16
+"""Steps between updates of the occupancy grid (arXiv 2201.05989, appendix C)."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What training sees of a clip, N frames of S x S pixels; memory maps serve as well as memory.
+
+    Attributes:
+        truth: (N, S, S, 3) uint8, the true frame over the static background.
+        behind: (N, S, S, 3) uint8, the true torso over the static background.
+        head: (N, S, S) uint8, 255 times the share of a pixel that is head.
+        camera: At S x S.
+        rotation: (N, 3, 3) float32, head to camera.
+        translation: (N, 3) float32, cm, head to camera.
+        eye: (N,) float32 in [0, 1.5].
+        mouth: (N, M) float32, standardised mouth components.
+        features: (T, C) float32, standardised audio features.
+        head_box, mouth_box, eyes_box: (N, 4) int64, left, top, right, bottom in pixels; right and bottom excluded.
+        train: (F,) int64, the frames to train on, ascending.
+    """
+
+    truth: Tensor
+    behind: Tensor
+    head: Tensor
+    camera: Camera
+    rotation: Tensor
+    translation: Tensor
+    eye: Tensor
+    mouth: Tensor
+    features: Tensor
+    head_box: Tensor
+    mouth_box: Tensor
+    eyes_box: Tensor
+    train: Tensor
+
+
+@dataclass(frozen=True)
+class HeadSchedule:
+    """Numbers of a head's training.
+
+    Attributes:
+        steps: Of the main phase.
+        lips_steps: After it, looking at the mouth, with the occupancy frozen.
+        rays: A step.
+        frames: A step; the rays are shared among them.
+        mouth_share, eyes_share: Shares of the rays drawn in these boxes.
+        grid_rate, network_rate: Adam's rates at the start.
+        attention_gain: The audio net's attention's rate over ``network_rate``.
+        ema_decay: Of the averaged weights.
+        entropy_weight, still_weight, mask_weight: Of the loss's terms; the second one rises from 0.
+        code_drop: Probability that a frame's audio code is hidden in a step, leaving the mouth alone to drive.
+        lips_weight: Of the perceptual term on the mouth patch.
+        density_threshold: Per cm; cells below are empty.
+        visible_threshold: Weight below which a cell counts as never seen.
+    """
+
+    steps: int
+    lips_steps: int
+    rays: int
+    frames: int
+    mouth_share: float
+    eyes_share: float
+    grid_rate: float
+    network_rate: float
+    attention_gain: float
+    ema_decay: float
+    entropy_weight: float
+    still_weight: float
+    mask_weight: float
+    code_drop: float
+    lips_weight: float
+    density_threshold: float = 0.05
+    visible_threshold: float = 0.01
+
+
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+"""Distance of two (3, H, W) pictures in [0, 1], a scalar >= 0."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step found.
+
+    Attributes:
+        loss: All terms.
+        mse: Mean squared error of the drawn pixels.
+        samples_per_ray: Mean over the drawn rays.
+    """
+
+    loss: float
+    mse: float
+    samples_per_ray: float
+
+
+def _parameter_groups(model: HeadModel, schedule: HeadSchedule) -> list[dict[str, Any]]:
+    """Adam's groups: grids, the audio net's attention, everything else."""
+    grids = [value for name, value in model.named_parameters() if name.endswith(".table")]
+    attention = [value for name, value in model.named_parameters() if name.startswith("audio_net.attention")]
+    rest = [
+        value
+        for name, value in model.named_parameters()
+        if not name.endswith(".table") and not name.startswith("audio_net.attention")
+    ]
+    return [
+        {"params": grids, "lr": schedule.grid_rate},
+        {"params": rest, "lr": schedule.network_rate},
+        {"params": attention, "lr": schedule.network_rate * schedule.attention_gain},
+    ]
+
+
+class HeadTrainer:
+    """Steps of a head's training, one call each, resumable to the last bit."""
+
+    def __init__(
+        self,
+        model: HeadModel,
+        clip: Clip,
+        schedule: HeadSchedule,
+        kernels: Backend,
+        hull: Tensor,
+        perceptual: Perceptual | None,
+        seed: int,
+    ) -> None:
+        """Set the training up at step 0.
+
+        Args:
+            model: What is trained, in place.
+            clip: What it is trained on.
+            schedule: How.
+            kernels: What marches and composites.
+            hull: (G, G, G) bool, the cells that may hold anything at all.
+            perceptual: The lips phase's distance; a structural one when None.
+            seed: Of every random choice.
+        """
+        self.model, self.clip, self.schedule, self.kernels = model, clip, schedule, kernels
+        self.hull = hull
+        self.perceptual: Perceptual = structural_loss if perceptual is None else perceptual
+        self.generator = torch.Generator().manual_seed(seed)
+        self.occupancy = OccupancyGrid(model.aabb, resolution=model.shape.occupancy_resolution)
+        self.visibility = VisibilityGrid(model.aabb, model.shape.occupancy_resolution)
+        self.optimiser = torch.optim.Adam(_parameter_groups(model, schedule), betas=(0.9, 0.99), eps=1e-15, fused=True)
+        self.first_rates = [float(group["lr"]) for group in self.optimiser.param_groups]
+        self.average = Average(model.parameters(), schedule.ema_decay)
+        self.step_number = 0
+        self.skipped = 0
+        model.mask.copy_(hull)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of both phases."""
+        return self.schedule.steps + self.schedule.lips_steps
+
+    def step(self) -> StepReport:
+        """Do one step.
+
+        Returns:
+            What it found.
+
+        Raises:
+            Diverged: Ten steps in a row gave a loss that is not finite.
+        """
+        in_lips_phase = self.step_number >= self.schedule.steps
+        if not in_lips_phase and self.step_number % UPDATE_EVERY == 0 and self.model.shape.backbone != "nerf":
+            self._update_region()
+        loss, report = self._lips_loss() if in_lips_phase and self.step_number % 2 else self._ray_loss()
+        self._descend(loss)
+        self.step_number += 1
+        return report
+
+    def _descend(self, loss: Tensor) -> None:
+        """One step of the optimiser, unless the loss is not finite."""
+        if not torch.isfinite(loss):
+            self.skipped += 1
+            if self.skipped >= 10:
+                raise Diverged(
+                    f"the loss was not finite in {self.skipped} steps in a row, the last at step {self.step_number}",
+                    hint="lower head.grid_rate and head.network_rate",
+                )
+            return
+        self.skipped = 0
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        factor = decayed(self.step_number, self.total_steps)
+        for group, rate in zip(self.optimiser.param_groups, self.first_rates, strict=True):
+            group["lr"] = rate * factor
+        self.optimiser.step()
+        if self.step_number % 4 == 3:
+            self.average.update()
+
+    def _conditions(self, frames: Tensor) -> Any:  # noqa: ANN401
+        """Conditions of training frames: the measured mouth drives, the audio code is hidden now and then."""
+        code, _ = self.model.hear(self.clip.features, frames)
+        kept = torch.rand(len(frames), 1, generator=self.generator) >= self.schedule.code_drop
+        mouth = self.clip.mouth[frames][:, : self.model.shape.mouth]
+        position = torch.searchsorted(self.clip.train, frames)
+        return self.model.condition(code * kept, mouth, self.clip.eye[frames], position)
+
+    def _draw_frames(self, count: int) -> Tensor:
+        """Random training frames, (count,) int64."""
+        return self.clip.train[torch.randint(len(self.clip.train), (count,), generator=self.generator)]
+
+    def _draw_pixels(self, frames: Tensor, each: int) -> Tensor:
+        """Random pixels of the frames' boxes, (B, each, 2) int64: column, row."""
+        clip, schedule = self.clip, self.schedule
+        mouth, eyes = round(each * schedule.mouth_share), round(each * schedule.eyes_share)
+        boxes = torch.cat(
+            [
+                clip.mouth_box[frames][:, None].expand(-1, mouth, -1),
+                clip.eyes_box[frames][:, None].expand(-1, eyes, -1),
+                clip.head_box[frames][:, None].expand(-1, each - mouth - eyes, -1),
+            ],
+            dim=1,
+        )
+        low, high = boxes[..., :2], boxes[..., 2:]
+        return low + (torch.rand(low.shape, generator=self.generator) * (high - low)).long()
+
+    def _ray_loss(self) -> tuple[Tensor, StepReport]:
+        """Photometric and regularising terms on rays of a few frames."""
+        clip, schedule = self.clip, self.schedule
+        frames = self._draw_frames(schedule.frames)
+        pixels = self._draw_pixels(frames, schedule.rays // schedule.frames)
+        each = pixels.shape[1]
+        poses = clip.rotation[frames][:, None], clip.translation[frames][:, None]
+        origins, directions = clip.camera.rays(*poses, pixels)
+        frame = frames.repeat_interleave(each)
+        columns, rows = pixels.flatten(0, 1).unbind(-1)
+        truth = clip.truth[frame, rows, columns].float() / 255
+        behind = clip.behind[frame, rows, columns].float() / 255
+        head = clip.head[frame, rows, columns].float() / 255
+        membership = torch.eye(len(frames)).repeat_interleave(each, dim=0)
+        jitter = torch.rand(len(frame), generator=self.generator)
+        seen = self.model.render(
+            self.kernels,
+            (origins.flatten(0, 1), directions.flatten(0, 1)),
+            self._conditions(frames),
+            membership,
+            jitter,
+        )
+        final = seen[-1]
+        if self.model.shape.backbone != "nerf" and self.step_number < schedule.steps:
+            self.visibility.observe(final.points, final.weights.detach())
+        errors = [functional.mse_loss(over(one.image, one.alpha, behind), truth) for one in seen]
+        loss = torch.stack(errors).sum() + self._regularisers(final, head, columns, rows, frame)
+        mse = float(errors[-1].detach())
+        return loss, StepReport(float(loss.detach()), mse, len(final.weights) / len(frame))
+
+    def _regularisers(self, seen: RayColours, head: Tensor, columns: Tensor, rows: Tensor, frame: Tensor) -> Tensor:
+        """Entropy of alpha, alpha against the head's mask, and stillness away from the mouth."""
+        schedule = self.schedule
+        loss = schedule.entropy_weight * alpha_entropy(seen.alpha)
+        loss = loss + schedule.mask_weight * functional.mse_loss(seen.alpha, head)
+        if seen.motion.shape[1] and schedule.still_weight:
+            left, top, right, bottom = self.clip.mouth_box[frame].unbind(-1)
+            margin = (right - left) // 2
+            across = (columns >= left - margin) & (columns < right + margin)
+            near = across & (rows >= top - margin) & (rows < bottom + margin)
+            rising = min(1.0, self.step_number / max(1, schedule.steps))
+            still = (~near).float()[seen.ray]
+            loss = loss + schedule.still_weight * rising * still_motion(seen.motion, seen.weights, still)
+        return loss
+
+    def _lips_loss(self) -> tuple[Tensor, StepReport]:
+        """Squared error and perceptual distance on one frame's whole mouth (arXiv 2211.12368, section 3.4)."""
+        clip, size = self.clip, self.clip.camera.width_px
+        frame = self._draw_frames(1)
+        left, top, right, bottom = clip.mouth_box[frame[0]].tolist()
+        side = min(max(32, right - left, bottom - top), size)
+        x = min(max((left + right - side) // 2, 0), size - side)
+        y = min(max((top + bottom - side) // 2, 0), size - side)
+        rows, columns = torch.meshgrid(torch.arange(y, y + side), torch.arange(x, x + side), indexing="ij")
+        pixels = torch.stack([columns, rows], dim=-1).reshape(-1, 2)
+        rays = clip.camera.rays(clip.rotation[frame[0]], clip.translation[frame[0]], pixels)
+        truth = clip.truth[frame[0], y : y + side, x : x + side].reshape(-1, 3).float() / 255
+        behind = clip.behind[frame[0], y : y + side, x : x + side].reshape(-1, 3).float() / 255
+        seen = self.model.render(self.kernels, rays, self._conditions(frame))[-1]
+        picture = over(seen.image, seen.alpha, behind)
+        mse = functional.mse_loss(picture, truth)
+        distance = self.perceptual(
+            picture.T.reshape(3, side, side).clamp(0, 1), truth.T.reshape(3, side, side).contiguous()
+        )
+        loss = mse + self.schedule.lips_weight * distance
+        return loss, StepReport(float(loss.detach()), float(mse.detach()), len(seen.weights) / (side * side))
+
+    def _update_region(self) -> None:
+        """Look where the density is, over random mouths and eyes, and keep the cells that anybody sees."""
+        model, clip = self.model, self.clip
+        field = model.fields[0]
+        frames = self._draw_frames(8)
+        code, _ = model.hear(clip.features, frames)
+        mouth = clip.mouth[frames][:, : model.shape.mouth]
+        condition = model.condition(code, mouth, clip.eye[frames], torch.searchsorted(clip.train, frames))
+
+        def density(points: Tensor) -> Tensor:
+            which = torch.randint(len(frames), (len(points),), generator=self.generator)
+            sigma: Tensor = field.density(points, condition, functional.one_hot(which, len(frames)).float())[0]  # type: ignore[operator]
+            return sigma
+
+        cells = model.mask.numel() // 32
+        self.occupancy.update(
+            density,
+            threshold=self.schedule.density_threshold,
+            generator=self.generator,
+            random_cells=cells,
+        )
+        self.visibility.fade(0.95)
+        seen = self.visibility.mask(self.schedule.visible_threshold)
+        model.mask.copy_(self.occupancy.mask & seen & self.hull)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that resuming needs besides the model's own state."""
+        return {
+            "step": self.step_number,
+            "skipped": self.skipped,
+            "generator": self.generator.get_state(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.values,
+            "average_updates": self.average.updates,
+            "occupancy": self.occupancy.state_dict(),
+            "visibility": self.visibility.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.step_number, self.skipped = int(state["step"]), int(state["skipped"])
+        self.generator.set_state(state["generator"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for value, stored in zip(self.average.values, state["average"], strict=True):
+            value.copy_(stored)
+        self.average.updates = int(state["average_updates"])
+        self.occupancy.load_state_dict(state["occupancy"])
+        self.visibility.load_state_dict(state["visibility"])

@@ -1,0 +1,202 @@
+"""A subject's head as one module: audio net, field, per-frame codes; the factory that wires it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from radnerf.audio_net import AudioNet
+from radnerf.grid import GridSpec, HashGrid
+from radnerf.head import Condition, HeadField, HeadShape
+from radnerf.kernels.protocol import Backend
+from radnerf.nerf import NerfField, render_rays_hierarchical
+from radnerf.rendering import RayColours, Region, render_rays
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Everything that decides which parameters a head model has.
+
+    Attributes:
+        backbone: ``"radnerf"`` or ``"nerf"``.
+        features: Columns C of the audio features.
+        frames: Training frames, each with an appearance code.
+        mouth: Components M of the mouth shape that drive the field beside the audio code.
+        audio_code: Width of the audio code.
+        appearance_code: Width of the per-frame code.
+        hidden_width: Of the field's hidden layers.
+        space, audio_plane: The grids; unused by the ``nerf`` backbone.
+        occupancy_resolution: Cells along an edge of the box.
+        samples_per_ray: At most so many samples a ray.
+        min_step_cm: Finest spacing of samples.
+    """
+
+    backbone: str
+    features: int
+    frames: int
+    mouth: int
+    audio_code: int
+    appearance_code: int
+    hidden_width: int
+    space: GridSpec
+    audio_plane: GridSpec
+    occupancy_resolution: int
+    samples_per_ray: int
+    min_step_cm: float
+
+
+class HeadModel(nn.Module):
+    """What training makes and rendering needs.
+
+    Attributes:
+        shape: Sizes.
+        feature_mean, feature_std: (C,) float32, statistics of the training features.
+        mouth_gain: (M,) float32, amplification of the foretold mouth.
+        mask: (G, G, G) bool, the cells worth sampling.
+        aabb: (2, 3) float32, the box, cm, world.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+    mouth_gain: Tensor
+    mask: Tensor
+    aabb: Tensor
+
+    def __init__(self, shape: ModelShape, aabb: Tensor) -> None:
+        """Make all parts, untrained.
+
+        Args:
+            shape: Sizes.
+            aabb: (2, 3) float32, the box's least and greatest corner, cm, world.
+        """
+        super().__init__()
+        self.shape = shape
+        self.audio_net = AudioNet(shape.features, shape.audio_code, max(shape.mouth, 1))
+        self.appearance = nn.Parameter(0.01 * torch.randn(shape.frames, shape.appearance_code))
+        condition = shape.audio_code + shape.mouth
+        if shape.backbone == "nerf":
+            self.fields = nn.ModuleList(NerfField(aabb, condition, shape.appearance_code) for _ in range(2))
+        else:
+            sizes = HeadShape(shape.space, shape.audio_plane, shape.hidden_width, condition, shape.appearance_code)
+            self.fields = nn.ModuleList([HeadField(sizes, aabb)])
+        self.register_buffer("feature_mean", torch.zeros(shape.features))
+        self.register_buffer("feature_std", torch.ones(shape.features))
+        self.register_buffer("mouth_gain", torch.ones(shape.mouth))
+        size = shape.occupancy_resolution
+        self.register_buffer("mask", torch.ones(size, size, size, dtype=torch.bool))
+        self.register_buffer("aabb", aabb.clone())
+
+    @property
+    def region(self) -> Region:
+        """Where there is anything to sample."""
+        return Region(self.aabb, self.mask, self.shape.samples_per_ray, self.shape.min_step_cm)
+
+    def use_backend(self, name: str) -> None:
+        """Encode both grids with the kernels of this name.
+
+        Args:
+            name: One of ``radnerf.kernels.BACKENDS``.
+        """
+        for module in self.modules():
+            if isinstance(module, HashGrid):
+                module.backend = name
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """Features by the training clip's statistics.
+
+        Args:
+            features: (T, C) float.
+
+        Returns:
+            (T, C) float, about zero mean and unit spread for speech like the training clip's.
+        """
+        return (features - self.feature_mean) / self.feature_std
+
+    def hear(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Audio code and mouth of frames, from sound alone.
+
+        Args:
+            features: (T, C) float, standardised.
+            frames: (B,) int64, frame numbers at 25 a second.
+
+        Returns:
+            code: (B, A) float.
+            mouth: (B, M) float, amplified to the true spread.
+        """
+        code, mouth = self.audio_net(features, frames)
+        return code, mouth[:, : self.shape.mouth] * self.mouth_gain
+
+    def condition(self, code: Tensor, mouth: Tensor, eye: Tensor, appearance: Tensor | None = None) -> Condition:
+        """Put a frame's condition together.
+
+        Args:
+            code: (B, A) float, audio code.
+            mouth: (B, M) float, mouth components.
+            eye: (B,) float in [0, 1.5].
+            appearance: (B,) int64, training frames whose codes are used; the mean code when None.
+
+        Returns:
+            The condition of B frames.
+        """
+        if appearance is None:
+            codes = self.appearance.mean(0, keepdim=True).expand(len(eye), -1)
+        else:
+            codes = self.appearance[appearance]
+        return Condition(torch.cat([code, mouth], dim=1), eye[:, None], codes)
+
+    def render(
+        self,
+        kernels: Backend,
+        rays: tuple[Tensor, Tensor],
+        condition: Condition,
+        membership: Tensor | None = None,
+        jitter: Tensor | None = None,
+    ) -> list[RayColours]:
+        """Render rays.
+
+        Args:
+            kernels: What marches and composites.
+            rays: Origins (R, 3) cm and unit directions (R, 3), float32, world.
+            condition: Of B frames.
+            membership: (R, B) float, one 1 in each row: the frame of a ray; None when B is 1.
+            jitter: (R,) float in [0, 1), where in its share of the ray a sample lies; the middle when None.
+
+        Returns:
+            What each field sees; the last one is the picture.
+        """
+        if self.shape.backbone == "nerf":
+            coarse, fine = self.fields
+            if not (isinstance(coarse, NerfField) and isinstance(fine, NerfField)):
+                raise TypeError("the nerf backbone has two NerfFields")
+            return list(render_rays_hierarchical(coarse, fine, kernels, rays, condition, membership, jitter))
+        return [render_rays(self.fields[0], kernels, self.region, rays, condition, membership, jitter)]
+
+    @torch.no_grad()
+    def render_image(
+        self, kernels: Backend, rays: tuple[Tensor, Tensor], condition: Condition, rays_at_once: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Render many rays of one frame, a chunk at a time.
+
+        Args:
+            kernels: What marches and composites.
+            rays: Origins (R, 3) cm and unit directions (R, 3), float32, world.
+            condition: Of the one frame.
+            rays_at_once: Rays in a chunk; bounds the memory.
+
+        Returns:
+            image: (R, 3) float, premultiplied by alpha.
+            alpha: (R,) float in [0, 1].
+            depth: (R,) float, cm, premultiplied by alpha.
+        """
+        starts = range(0, len(rays[0]), rays_at_once)
+        chunks = [
+            self.render(kernels, (rays[0][at : at + rays_at_once], rays[1][at : at + rays_at_once]), condition)[-1]
+            for at in starts
+        ]
+        return (
+            torch.cat([chunk.image for chunk in chunks]),
+            torch.cat([chunk.alpha for chunk in chunks]),
+            torch.cat([chunk.depth for chunk in chunks]),
+        )

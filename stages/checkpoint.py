@@ -1,0 +1,119 @@
+"""The one checkpoint format: safetensors with a JSON header; nothing in it is ever executed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stages.errors import BadInput
+from stages.formats import atomic_path
+
+VERSION = 1
+"""Of the header and of the parameters' layout."""
+
+_KEY = "radnerf"
+_TENSOR = "$tensor"
+
+
+def save_checkpoint(path: Path, kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors and their header, atomically.
+
+    Args:
+        path: Where to.
+        kind: ``"head"``, ``"torso"``, ``"head-state"`` or ``"torso-state"``.
+        header: What JSON holds: sizes, settings, provenance.
+        tensors: By name; bool is kept as uint8 is, one byte an element.
+    """
+    text = json.dumps({"kind": kind, "version": VERSION, **header}, allow_nan=False)
+    with atomic_path(path) as temporary:
+        # A clone of its own for each: safetensors refuses tensors that share memory.
+        own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+        save_file(own, temporary, {_KEY: text})
+
+
+def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read and check a checkpoint.
+
+    Args:
+        path: The file.
+        kind: What it must hold.
+
+    Returns:
+        Header and tensors.
+
+    Raises:
+        BadInput: The file is missing, damaged, of another kind or of a newer version.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as stored:  # type: ignore[no-untyped-call]
+            header = json.loads((stored.metadata() or {})[_KEY])
+            if not isinstance(header, dict) or header.get("kind") != kind:
+                raise BadInput(f"{path} holds no {kind}", hint="delete it and run the same command again")
+            if header.get("version") != VERSION:
+                raise BadInput(
+                    f"{path} has version {header.get('version')}, and this radnerf reads {VERSION}",
+                    hint="use the radnerf that wrote it, or delete it and train again",
+                )
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError as error:
+        raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise BadInput(f"{path} is damaged: {error}", hint="delete it and run the same command again") from error
+    return header, tensors
+
+
+def flatten(tree: Any) -> tuple[Any, dict[str, Tensor]]:  # noqa: ANN401 - any nesting of containers
+    """Part a nesting of dicts, lists, numbers and tensors into JSON and named tensors.
+
+    Args:
+        tree: The nesting; dict keys are strings or integers.
+
+    Returns:
+        The nesting with each tensor replaced by ``{"$tensor": name}`` and dicts written as lists of pairs (JSON
+        would turn integer keys into strings), and the tensors by name.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def part(node: Any) -> Any:  # noqa: ANN401
+        if isinstance(node, Tensor):
+            name = f"t{len(tensors):05d}"
+            tensors[name] = node
+            return {_TENSOR: name}
+        if isinstance(node, dict):
+            return {"$dict": [[key, part(value)] for key, value in node.items()]}
+        if isinstance(node, list | tuple):
+            return [part(value) for value in node]
+        return node
+
+    return part(tree), tensors
+
+
+def unflatten(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:  # noqa: ANN401 - see flatten
+    """Put together what ``flatten`` parted; tuples come back as lists."""
+    if isinstance(skeleton, dict):
+        if _TENSOR in skeleton:
+            return tensors[skeleton[_TENSOR]]
+        return {key: unflatten(value, tensors) for key, value in skeleton["$dict"]}
+    if isinstance(skeleton, list):
+        return [unflatten(value, tensors) for value in skeleton]
+    return skeleton
+
+
+def restore(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load parameters and buffers into a module.
+
+    Raises:
+        BadInput: Names or shapes differ.
+    """
+    try:
+        module.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise BadInput(f"{path} does not fit: {first}", hint="delete it and train again") from error

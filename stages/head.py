@@ -1,0 +1,339 @@
+"""Train the head on a prepared subject."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from radnerf.audio_net import AudioNet
+from radnerf.camera import Camera
+from radnerf.grid import GridSpec
+from radnerf.head_training import Clip, HeadSchedule, HeadTrainer
+from radnerf.kernels import get_backend
+from radnerf.model import HeadModel, ModelShape
+from radnerf.mouth import MouthLesson, amplitude_gain, foretell_unheard, mouth_components, teach_mouth
+from radnerf.visual_hull import carve
+from stages import progress
+from stages.errors import BadInput
+from stages.formats import FPS, AudioFeatures, Track, save_json
+from stages.head_file import load_training_state, save_head, save_training_state
+from stages.perceptual import load_perceptual
+from stages.settings import HeadSettings, to_mapping
+from stages.training_data import (
+    LayerFiles,
+    PictureMaps,
+    camera_of,
+    eyes_boxes,
+    first_held_out,
+    head_boxes,
+    mouth_boxes,
+    picture_maps,
+)
+
+_NEAR_CM, _FAR_CM = 9.5, -12.0  # of the box along the head's own z; the nose's tip lies near 7.5
+_REPORT_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the head is trained on; see ``Workspace`` for each file."""
+
+    layers: Path
+    parsing: Path
+    background: Path
+    track: Path
+    features: Path
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What training writes; ``state`` and ``cache`` may be deleted afterwards."""
+
+    head: Path
+    history: Path
+    state: Path
+    cache: Path
+
+
+def run(inputs: Inputs, outputs: Outputs, settings: HeadSettings, *, backend: str = "auto") -> None:
+    """Train the head, going on from its own checkpoint when there is one.
+
+    Args:
+        inputs: The prepared subject.
+        outputs: Where to write.
+        settings: How.
+        backend: The kernels' name.
+
+    Raises:
+        BadInput: A file is missing, damaged, or does not fit the others.
+        Diverged: Training met numbers that are not finite and could not go on.
+    """
+    started = time.monotonic()
+    kernels = get_backend(backend)
+    track, features = Track.load(inputs.track), AudioFeatures.load(inputs.features)
+    fingerprint = _fingerprint(inputs, settings)
+    torch.manual_seed(settings.seed)
+    files = LayerFiles(inputs.layers, inputs.parsing, inputs.background)
+    maps = picture_maps(files, len(track.rotation), settings.size_px, outputs.cache)
+    frames = _training_frames(track)
+    camera = camera_of(track).scaled(settings.size_px)
+    boxes = head_boxes(maps.head)
+    aabb = head_aabb(track, camera, boxes, frames)
+    mouth = _measured_mouth(track, frames, settings)
+    model = HeadModel(_model_shape(settings, features, len(frames), camera, track), aabb)
+    model.use_backend(backend)
+    _standardise(model, features, frames)
+    clip = _clip(track, maps, camera, boxes, mouth, model.standardised(torch.from_numpy(features.values)), frames)
+    hull = _hull(maps, clip, model)
+    perceptual = load_perceptual() if settings.lips_lpips_weight > 0 else None
+    trainer = HeadTrainer(model, clip, _schedule(settings), kernels, hull, perceptual, settings.seed)
+    history = load_training_state(outputs.state, "head-state", fingerprint, model, trainer)
+    if history is None:
+        history = []
+        if settings.mouth_components:
+            _mouth_lesson(model, clip, settings)
+    _train(trainer, model, outputs, fingerprint, settings, history)
+    trainer.average.swap()
+    save_head(outputs.head, model, settings, features)
+    save_json(
+        outputs.history,
+        {
+            "backbone": settings.backbone,
+            "steps": trainer.total_steps,
+            "seconds": round(_seconds(history) or time.monotonic() - started, 3),
+            "lips_loss": "structural" if perceptual is None else "lpips-alex",
+            "points": history,
+        },
+    )
+
+
+def _seconds(history: list[dict[str, float]]) -> float:
+    """Seconds of training in all, over every resumption."""
+    return float(history[-1]["seconds"]) if history else 0.0
+
+
+def _fingerprint(inputs: Inputs, settings: HeadSettings) -> str:
+    """Changes when a checkpoint no longer fits: other settings or other prepared files."""
+    digest = hashlib.sha256(json.dumps(to_mapping(settings), sort_keys=True).encode())
+    for path in (inputs.track, inputs.features):
+        digest.update(path.read_bytes())
+    for path in (inputs.layers, inputs.parsing, inputs.background):
+        digest.update(f"{path.stat().st_size}".encode())
+    return digest.hexdigest()
+
+
+def _training_frames(track: Track) -> Tensor:
+    """The frames to train on, (F,) int64: those before the held-out part whose pose was measured."""
+    kept = torch.from_numpy(np.flatnonzero(track.tracked[: first_held_out(len(track.tracked))]))
+    if len(kept) < FPS:
+        raise BadInput(
+            f"only {len(kept)} frames have a measured pose", hint="film at least 3 s with the face in full view"
+        )
+    return kept
+
+
+def _measured_mouth(track: Track, frames: Tensor, settings: HeadSettings) -> Tensor:
+    """Standardised mouth components of every frame, (N, M) float32."""
+    if settings.mouth_components == 0:
+        return torch.zeros(len(track.mouth_open), 0)
+    known = torch.zeros(len(track.mouth_open), dtype=torch.bool)
+    known[frames] = True
+    return mouth_components(
+        torch.from_numpy(track.mouth_open),
+        torch.from_numpy(track.mouth_wide),
+        torch.from_numpy(track.mouth_shape),
+        known,
+        max(2, settings.mouth_components),
+    )
+
+
+def _standardise(model: HeadModel, features: AudioFeatures, frames: Tensor) -> None:
+    """Take the features' statistics from the training part alone."""
+    part = torch.from_numpy(features.values[: 2 * (int(frames[-1]) + 1)])
+    model.feature_mean.copy_(part.mean(0))
+    model.feature_std.copy_(part.std(0).clamp(min=1e-3))
+
+
+def _model_shape(
+    settings: HeadSettings, features: AudioFeatures, frames: int, camera: Camera, track: Track
+) -> ModelShape:
+    """Sizes of the model; samples lie no closer than a pixel is wide at the head."""
+    distance = float(np.median(np.linalg.norm(track.translation, axis=1)))
+    levels, width, entries = settings.levels, settings.features_per_level, settings.log2_entries
+    return ModelShape(
+        backbone=settings.backbone,
+        features=features.values.shape[1],
+        frames=frames,
+        mouth=0 if settings.mouth_components == 0 else max(2, settings.mouth_components),
+        audio_code=settings.audio_code,
+        appearance_code=settings.appearance_code,
+        hidden_width=settings.hidden_width,
+        space=GridSpec(3, levels, width, settings.base_resolution, settings.max_resolution, entries),
+        audio_plane=GridSpec(2, levels, width, settings.base_resolution, settings.audio_max_resolution, entries),
+        occupancy_resolution=settings.occupancy_resolution,
+        samples_per_ray=settings.samples_per_ray,
+        min_step_cm=max(0.05, distance / camera.focal_px),
+    )
+
+
+def _schedule(settings: HeadSettings) -> HeadSchedule:
+    """The trainer's numbers."""
+    return HeadSchedule(
+        steps=settings.steps,
+        lips_steps=settings.lips_steps,
+        rays=settings.rays,
+        frames=settings.frames_per_step,
+        mouth_share=settings.mouth_share,
+        eyes_share=settings.eyes_share,
+        grid_rate=settings.grid_rate,
+        network_rate=settings.network_rate,
+        attention_gain=settings.attention_gain,
+        ema_decay=settings.ema_decay,
+        entropy_weight=settings.entropy_weight,
+        still_weight=settings.audio_still_weight,
+        mask_weight=settings.mask_weight,
+        code_drop=settings.code_drop if settings.mouth_components else 0.0,
+        lips_weight=settings.lips_lpips_weight,
+    )
+
+
+def head_aabb(track: Track, camera: Camera, boxes: Tensor, frames: Tensor) -> Tensor:
+    """The box that holds the head in the training frames.
+
+    Args:
+        track: Poses.
+        camera: At the pictures' size.
+        boxes: (N, 4) int64, the head's bounding boxes in the pictures.
+        frames: (F,) int64, training frames.
+
+    Returns:
+        (2, 3) float32, least and greatest corner, cm, world.
+    """
+    some = frames[:: max(1, len(frames) // 60)]
+    left, top, right, bottom = boxes[some].unbind(-1)
+    corners = torch.stack(
+        [torch.stack([x, y], dim=-1) for x in (left, right) for y in (top, bottom)], dim=1
+    )  # (F, 4, 2)
+    rotation, translation = torch.from_numpy(track.rotation)[some], torch.from_numpy(track.translation)[some]
+    origins, directions = camera.rays(rotation[:, None], translation[:, None], corners)
+    # Where the rays cross the plane through the middle of the head, parallel to the face.
+    middle = -2.0
+    reach = (middle - origins[..., 2]) / directions[..., 2]
+    crossing = (origins + reach[..., None] * directions)[..., :2].flatten(0, 1)
+    low = torch.quantile(crossing, 0.02, dim=0) - 0.5
+    high = torch.quantile(crossing, 0.98, dim=0) + 0.5
+    return torch.stack([torch.cat([low, torch.tensor([_FAR_CM])]), torch.cat([high, torch.tensor([_NEAR_CM])])])
+
+
+def _clip(
+    track: Track, maps: PictureMaps, camera: Camera, boxes: Tensor, mouth: Tensor, features: Tensor, frames: Tensor
+) -> Clip:
+    """Everything that the trainer sees."""
+    return Clip(
+        truth=maps.truth,
+        behind=maps.behind,
+        head=maps.head,
+        camera=camera,
+        rotation=torch.from_numpy(track.rotation),
+        translation=torch.from_numpy(track.translation),
+        eye=torch.from_numpy(track.eye_open),
+        mouth=mouth,
+        features=features,
+        head_box=boxes,
+        mouth_box=mouth_boxes(track, camera),
+        eyes_box=eyes_boxes(track, camera),
+        train=frames,
+    )
+
+
+def _hull(maps: PictureMaps, clip: Clip, model: HeadModel) -> Tensor:
+    """The cells that the head's masks, grown by two hundredths of the picture, leave room for."""
+    some = clip.train[:: max(1, len(clip.train) // 40)]
+    reach = 2 * max(1, round(0.02 * clip.camera.width_px)) + 1
+    masks = (maps.head[some] > 63).float()[:, None]
+    grown = torch.nn.functional.max_pool2d(masks, reach, stride=1, padding=reach // 2)[:, 0] > 0
+    return carve(
+        grown,
+        clip.camera,
+        clip.rotation[some],
+        clip.translation[some],
+        model.aabb,
+        model.shape.occupancy_resolution,
+        share=0.9,
+    )
+
+
+def _mouth_lesson(model: HeadModel, clip: Clip, settings: HeadSettings) -> None:
+    """Teach the audio net to foretell the mouth, and find by how much to amplify what it foretells."""
+    lesson = MouthLesson(steps=settings.mouth_lesson_steps)
+    generator = torch.Generator().manual_seed(settings.seed)
+    total = (lesson.folds + 1) * lesson.steps
+
+    def fresh() -> AudioNet:
+        return AudioNet(model.shape.features, model.shape.audio_code, model.shape.mouth)
+
+    def unheard_step(done: int) -> None:
+        progress.report("listening", done, total)
+
+    unheard = foretell_unheard(fresh, clip.features, clip.mouth, clip.train, lesson, generator, unheard_step)
+    model.mouth_gain.copy_(amplitude_gain(unheard, clip.mouth[clip.train]))
+    done = lesson.folds * lesson.steps
+    teach_mouth(
+        model.audio_net,
+        clip.features,
+        clip.mouth,
+        clip.train,
+        lesson,
+        generator,
+        lambda step: progress.report("listening", done + step, total),
+    )
+
+
+def _train(
+    trainer: HeadTrainer,
+    model: HeadModel,
+    outputs: Outputs,
+    fingerprint: str,
+    settings: HeadSettings,
+    history: list[dict[str, float]],
+) -> None:
+    """Step until done, saving at intervals and when interrupted."""
+    before, started = _seconds(history), time.monotonic()
+    saved = started
+    running_mse = math.nan
+    try:
+        while trainer.step_number < trainer.total_steps:
+            report = trainer.step()
+            if not math.isnan(report.mse):
+                running_mse = report.mse if math.isnan(running_mse) else 0.98 * running_mse + 0.02 * report.mse
+            if trainer.step_number % _REPORT_EVERY == 0 or trainer.step_number == trainer.total_steps:
+                psnr_db = -10 * math.log10(max(running_mse, 1e-10))
+                history.append(_point(trainer, report.loss, psnr_db, before + time.monotonic() - started))
+                note = f"loss {report.loss:.5f}  PSNR {psnr_db:.1f} dB  {report.samples_per_ray:.1f} samples/ray"
+                progress.report("head", trainer.step_number, trainer.total_steps, note)
+            if time.monotonic() - saved > settings.checkpoint_every_s:
+                save_training_state(outputs.state, "head-state", fingerprint, model, trainer, history)
+                saved = time.monotonic()
+    finally:
+        # Also on Ctrl-C, on a diverged loss and at the end: nothing that was learnt is lost.
+        save_training_state(outputs.state, "head-state", fingerprint, model, trainer, history)
+
+
+def _point(trainer: HeadTrainer, loss: float, psnr_db: float, seconds: float) -> dict[str, Any]:
+    """One point of the history."""
+    return {
+        "step": trainer.step_number,
+        "seconds": round(seconds, 3),
+        "loss": round(loss, 6) if math.isfinite(loss) else None,
+        "psnr_db": round(psnr_db, 3),
+        "rate": trainer.optimiser.param_groups[0]["lr"],
+    }
