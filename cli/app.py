@@ -1,0 +1,109 @@
+"""The Typer application, and the one place that turns an error into a line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from typing import NoReturn
+
+import typer
+
+from cli import demo, doctor, evaluate, prepare, speak, stage, status, train
+from cli.events import tell_error
+from cli.options import PassingCommand, examples
+from stages.errors import RadnerfError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+FAILED = 1
+"""Exit code when something failed that the user's input does not explain."""
+
+USAGE = 2
+"""Exit code when what was typed or given cannot be used."""
+
+app = typer.Typer(
+    name="radnerf",
+    help="A video of a talking person in, a portrait that speaks any audio out.",
+    epilog=examples(
+        "radnerf prepare anchor.mp4",
+        "radnerf train anchor --preset draft",
+        "radnerf speak anchor speech.wav -o out.mp4",
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(cls=PassingCommand, epilog=prepare.EXAMPLES)(prepare.prepare)
+app.command(cls=PassingCommand, epilog=train.EXAMPLES)(train.train)
+app.command(cls=PassingCommand, epilog=speak.EXAMPLES)(speak.speak)
+app.command(cls=PassingCommand, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command(epilog=status.EXAMPLES)(status.status)
+app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command(epilog=stage.EXAMPLES)(stage.stage)
+app.command(epilog=demo.EXAMPLES)(demo.demo)
+
+
+def main() -> NoReturn:
+    """Run the command line; every error becomes one line on standard error here, and nowhere else."""
+    # A script that runs radnerf in the background hands down an ignored SIGINT; checkpoints are saved on it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(_run())
+
+
+def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the signature is signal's
+    """End as on Ctrl-C, so that checkpoints are saved and children are ended."""
+    raise KeyboardInterrupt
+
+
+def _run() -> int:
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _say("interrupted", "", INTERRUPTED)
+    except RadnerfError as error:
+        return _say(error.message, error.hint, error.exit_code)
+    except BrokenPipeError:
+        # Whoever read standard output has gone; writing the rest of it at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        return _unexpected(error)
+    return code if isinstance(code, int) else 0
+
+
+def _unexpected(error: Exception) -> int:
+    """Word an exception that no part of radnerf has worded."""
+    if isinstance(error, typer.Abort):
+        return _say("interrupted", "", INTERRUPTED)
+    usage = getattr(error, "format_message", None)
+    if usage is not None:
+        path = getattr(getattr(error, "ctx", None), "command_path", "radnerf")
+        return _say(" ".join(usage().split()), f"see '{path} --help'", USAGE)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _say("the disk is full", "free some space; the same command goes on where it stopped", FAILED)
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return _say(what, "this is a bug; RADNERF_DEBUG=1 shows where, please report it", FAILED)
+
+
+def _say(message: str, hint: str, code: int) -> int:
+    """One line on standard error, the trace with ``RADNERF_DEBUG=1``, and word to the run that started this process."""
+    if os.environ.get("RADNERF_DEBUG") == "1":
+        traceback.print_exc()
+    tell_error(message, hint, code)
+    line = f"error: {message} ({hint})" if hint else f"error: {message}"
+    if code == INTERRUPTED:
+        line = message
+    print(line, file=sys.stderr)  # noqa: T201 - the command line's own voice
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""``radnerf demo``: from nothing, or from your own video, to a portrait that speaks."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import Console
+from cli.options import AsJson, Home, Quiet, examples, read_home
+from cli.prepare import prepare
+from cli.speak import speak
+from cli.subject import slug
+from cli.train import train
+from stages.progress import listening
+
+EXAMPLES = examples("radnerf demo", "radnerf demo my.mp4", "radnerf demo --preset standard --home /tmp/try")
+
+
+def demo(
+    video: Annotated[Path | None, typer.Argument(metavar="[VIDEO]", help="Your own, in place of the made one.")] = None,
+    preset: Annotated[str, typer.Option("--preset", help="draft, standard, full or max.")] = "draft",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="[default: ./NAME_demo.mp4]")
+    ] = None,
+    home: Home = Path(),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a subject, train it and let it speak a sentence that was not in training.
+
+    Without a video the subject is a drawn head, nobody's likeness, with synthesized speech.
+    """
+    console = Console(json=as_json, quiet=quiet)
+    home = read_home(home)
+    name = "demo" if video is None else slug(video.stem)[:64] or "demo"
+    final = output if output is not None else Path(f"{name}_demo.mp4")
+    with tempfile.TemporaryDirectory(prefix="radnerf-demo-") as folder:
+        speech = Path(folder) / "demo.wav"
+        _make_speech(speech, console)
+        if video is None:
+            video = Path(folder) / "demo.mp4"
+            if not (home / "subjects" / name / "subject.yaml").is_file():
+                _make_video(video, console)
+        consent = "a drawn head, nobody's likeness" if video.parent == Path(folder) else None
+        quietly = quiet or as_json
+        if video.exists():
+            prepare(video, name=name, consent=consent, preset=preset, home=home, quiet=quiet)
+        train(name, preset=preset, home=home, quiet=quiet)
+        speak(name, speech, output=final, home=home, as_json=as_json, quiet=quietly and not as_json)
+    console.remark(f"the video is {final.absolute()}")
+
+
+def _make_video(video: Path, console: Console) -> None:
+    from stages.demo.make import DemoSettings, make_demo_video
+
+    with console.progress() as display, listening(lambda progress: display.show("demo", progress)):
+        make_demo_video(video, video.with_suffix(".npz"), DemoSettings())
+        display.finish("demo")
+
+
+def _make_speech(speech: Path, console: Console) -> None:
+    from stages.demo.make import make_demo_speech
+
+    with console.progress() as display, listening(lambda progress: display.show("speech", progress)):
+        make_demo_speech(speech)
+        display.finish("speech")

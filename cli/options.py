@@ -1,0 +1,102 @@
+"""Options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from stages.errors import BadInput
+
+Home = Annotated[
+    Path, typer.Option("--home", envvar="RADNERF_HOME", help="The folder that holds subjects/.", show_default="here")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Change a setting; may be repeated.")
+]
+PresetName = Annotated[str | None, typer.Option("--preset", help="draft, standard, full or max.", show_default=False)]
+BackendName = Annotated[str, typer.Option("--backend", help="Kernels: auto, reference, cpu …; see 'radnerf doctor'.")]
+DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+SubjectName = Annotated[str, typer.Argument(metavar="SUBJECT", help="The subject's name.", show_default=False)]
+SnakemakeArgs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[-- ARGS]", help="After '--': passed on to Snakemake.", show_default=False),
+]
+
+
+class PassingCommand(TyperCommand):
+    """A command that takes arguments for Snakemake, but only after ``--``."""
+
+    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - typer's own context type is private
+        """Parse as usual, then refuse a stray argument that no ``--`` announces."""
+        separated = "--" in args
+        rest = super().parse_args(ctx, args)
+        stray = ctx.params.get("args") or []
+        if stray and not separated:
+            ctx.fail(f"unexpected extra argument {stray[0]!r}")
+        return rest
+
+
+def passed_on(args: list[str] | None) -> tuple[str, ...]:
+    """What is meant for Snakemake, without the ``--`` before it."""
+    found = tuple(args or ())
+    return found[1:] if found[:1] == ("--",) else found
+
+
+def read_home(home: Path) -> Path:
+    """The home as an absolute path.
+
+    Raises:
+        BadInput: It is a file.
+    """
+    if home.exists() and not home.is_dir():
+        raise BadInput(f"{home} is no folder", hint="give --home a folder")
+    return home.resolve()
+
+
+def read_device(device: str) -> str:
+    """A torch device's name.
+
+    Raises:
+        BadInput: Some other text.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise BadInput(f"{device!r} is no device", hint="give auto, cpu, cuda or cuda:N")
+    return device
+
+
+def read_backend(backend: str) -> str:
+    """A backend's name; whether it is here is for the stage to say.
+
+    Raises:
+        BadInput: Some other text.
+    """
+    known = ("auto", "reference", "cpu", "triton", "tcnn")
+    if backend not in known:
+        raise BadInput(f"{backend!r} is no backend", hint=f"choose one of: {', '.join(known)}")
+    return backend
+
+
+def read_numbers(text: str, count: int, what: str, example: str) -> list[float]:
+    """``"12.5,-3"`` as numbers.
+
+    Raises:
+        BadInput: Another count, or something that is no finite number.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(abs(number) < 1e9 for number in numbers):
+        raise BadInput(f"{what} is {text!r}", hint=f"give {count} numbers with commas between, as in {example}")
+    return numbers
+
+
+def examples(*lines: str) -> str:
+    """The part of ``--help`` that shows how a command is typed."""
+    return "Examples:\n\n" + "\n\n".join(lines)

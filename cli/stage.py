@@ -1,0 +1,116 @@
+"""``radnerf stage``: one stage by hand, the same command that the workflow runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import os
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import events
+from cli.console import Console
+from cli.lock import stage_lock, typed_command
+from cli.options import AsJson, BackendName, DeviceName, Home, Quiet, examples, read_backend, read_device, read_home
+from cli.plan import STAGES, Step, find_step
+from cli.subject import load_record
+from stages import formats
+from stages.errors import BadInput
+from stages.progress import listening
+from stages.settings import SubjectSettings, from_mapping, to_mapping
+from stages.workspace import open_subject
+
+EXAMPLES = examples(
+    "radnerf stage landmarks anchor",
+    "radnerf stage head anchor --backend reference",
+    "radnerf stage render anchor --speech hello-0123abcd",
+)
+
+
+def stage(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(STAGES)}.", show_default=False)],
+    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="The subject's name.", show_default=False)],
+    speech: Annotated[str | None, typer.Option("--speech", metavar="ID", help="A folder's name under speech/.")] = None,
+    backend: BackendName = "auto",
+    device: DeviceName = "auto",
+    home: Home = Path(),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run one stage by hand; the workflow runs this very command."""
+    workspace = open_subject(read_home(home), subject)
+    step = find_step(workspace, name, speech)
+    console = Console(json=as_json, quiet=quiet)
+    with stage_lock(workspace.lock, typed_command()):
+        settings = getattr(load_record(workspace.subject).resolved(), name)
+        formats.save_json_if_changed(step.settings, to_mapping(settings))
+        run_step(step, backend=backend, device=device, console=console)
+    made = {field: str(path) for field, path in step.outputs.items()}
+    # Run by the workflow, a stage's words have no reader.
+    if events.VARIABLE not in os.environ:
+        console.result({"stage": name, "outputs": made}, "\n".join(made.values()))
+
+
+def check_inputs(step: Step) -> None:
+    """Raise when a file that a step reads is missing.
+
+    Raises:
+        BadInput: One is missing.
+    """
+    for path in step.reads():
+        if not path.exists():
+            hint = f"run 'radnerf stage {path.parent.name} …' first" if path.parent.name in STAGES else "prepare first"
+            raise BadInput(f"the {step.stage} stage needs {path}, which is not there", hint=hint)
+
+
+def run_step(step: Step, *, backend: str, device: str, console: Console, extras: dict[str, Path] | None = None) -> None:
+    """Run a stage in this process.
+
+    Args:
+        step: The stage and its files; its settings' file is there.
+        backend: Of the kernels.
+        device: Of torch.
+        console: Where progress goes when no workflow listens.
+        extras: Fields of the module's ``Outputs`` in place of the step's own extras.
+    """
+    chosen = {"backend": read_backend(backend), "device": read_device(device)}
+    check_inputs(step)
+    module = importlib.import_module(f"stages.{step.stage}")
+    kind = typing.get_type_hints(SubjectSettings)[step.stage]
+    settings = from_mapping(kind, formats.load_json(step.settings), step.stage)
+    inputs = module.Inputs(**step.inputs)
+    outputs = module.Outputs(**step.outputs, **_known_extras(module.Outputs, {**step.extras, **(extras or {})}))
+    for path in step.outputs.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # Only the stages that compute with kernels take a backend or a device.
+    taken = inspect.signature(module.run).parameters
+    execution = {name: value for name, value in chosen.items() if name in taken}
+    events.tell_start(step.stage)
+    with _listening(step.stage, console):
+        module.run(inputs, outputs, settings, **execution)
+    events.tell_end(step.stage)
+
+
+def _known_extras(kind: type, extras: dict[str, Path | None]) -> dict[str, Path | None]:
+    """The extras that a stage's ``Outputs`` has a field for."""
+    known = {item.name for item in dataclasses.fields(kind)}
+    return {name: path for name, path in extras.items() if name in known}
+
+
+@contextmanager
+def _listening(stage: str, console: Console) -> Iterator[None]:
+    """Show the stage's progress, or pass it on to the workflow that started this process."""
+    if events.VARIABLE in os.environ:
+        with listening(events.ProgressEvents(stage)):
+            yield
+        return
+    with console.progress() as display:
+        with listening(lambda progress: display.show(stage, progress)):
+            yield
+        display.finish(stage)

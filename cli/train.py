@@ -1,0 +1,109 @@
+"""``radnerf train``: the head, then the torso."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.console import Console, duration
+from cli.options import (
+    AsJson,
+    BackendName,
+    DeviceName,
+    Home,
+    PresetName,
+    Quiet,
+    Settings,
+    SnakemakeArgs,
+    SubjectName,
+    examples,
+    passed_on,
+    read_backend,
+    read_device,
+    read_home,
+)
+from cli.plan import PREPARATION, TRAINING, stale_steps, subject_steps
+from cli.status import benchmark_seconds
+from cli.subject import check_space, load_record, read_assignments, save_record, write_settings
+from cli.workflow import Execution, Outcome, run_steps
+from stages import formats
+from stages.workspace import Workspace, open_subject
+
+EXAMPLES = examples(
+    "radnerf train anchor",
+    "radnerf train anchor --preset draft",
+    "radnerf train anchor --set head.steps=5000 --set head.size_px=192",
+    "radnerf train anchor --backbone nerf",
+    "radnerf train anchor -- --dry-run",
+)
+
+CACHE_BYTES_PER_PIXEL = 10
+"""A generous guess at what the memory maps that training reads from hold for a pixel of a frame."""
+
+
+def train(
+    subject: SubjectName,
+    args: SnakemakeArgs = None,
+    preset: PresetName = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="radnerf, or nerf: the baseline without grids.")
+    ] = None,
+    assignments: Settings = [],  # noqa: B006 - typer copies it
+    backend: BackendName = "auto",
+    device: DeviceName = "auto",
+    home: Home = Path(),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a prepared subject; goes on from its checkpoint after an interruption.
+
+    Preset, backbone and settings are kept in the subject, so that speaking and evaluating use what was trained.
+    """
+    console = Console(json=as_json, quiet=quiet)
+    workspace = open_subject(read_home(home), subject)
+    changes = read_assignments(assignments)
+    if backbone is not None:
+        changes.setdefault("head", {})["backbone"] = backbone
+    execution = Execution(read_backend(backend), read_device(device), passed_on(args))
+    record = load_record(workspace.subject).changed(preset=preset, assignments=changes)
+    save_record(workspace.subject, record)
+    write_settings(workspace, record.resolved())
+    outcome = run_training(workspace, execution, console)
+    if execution.snakemake_args and not workspace.torso.is_file():
+        return
+    summary = summarise(workspace, outcome)
+    console.result(summary, _words(subject, workspace, summary, outcome))
+
+
+def run_training(workspace: Workspace, execution: Execution, console: Console) -> Outcome:
+    """Bring a subject's head and torso up to date, and what they need."""
+    steps = {stage: step for stage, step in subject_steps(workspace).items() if stage in (*PREPARATION, *TRAINING)}
+    if "head" in stale_steps(steps) and workspace.frames_info.is_file():
+        frames = int(formats.load_json(workspace.frames_info)["frames"])
+        side = load_record(workspace.subject).resolved().head.size_px
+        check_space(workspace.root, CACHE_BYTES_PER_PIXEL * frames * side**2 + 100_000_000, "training")
+    return run_steps(workspace, steps, list(TRAINING), execution, console)
+
+
+def summarise(workspace: Workspace, outcome: Outcome) -> dict[str, Any]:
+    """What training cost; the seconds of the last training when nothing was to do."""
+    settings = load_record(workspace.subject).resolved()
+    seconds = outcome.seconds
+    if not outcome.ran:
+        seconds = sum(benchmark_seconds(workspace, stage) or 0.0 for stage in TRAINING)
+    return {
+        "seconds": round(seconds, 2),
+        "head_steps": settings.head.steps + settings.head.lips_steps,
+        "torso_steps": settings.torso.steps,
+    }
+
+
+def _words(subject: str, workspace: Workspace, summary: dict[str, Any], outcome: Outcome) -> str:
+    if not outcome.ran:
+        return f"{subject} is trained already, nothing to do"
+    return (
+        f"{subject} trained in {duration(summary['seconds'])}: {summary['head_steps']} steps of the head, "
+        f"{summary['torso_steps']} of the torso; look at {workspace.preview}\nnext: radnerf speak {subject} SPEECH"
+    )

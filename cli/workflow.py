@@ -1,0 +1,265 @@
+"""Starts Snakemake, follows what its stages say, and ends all of it on Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cli import events, lock
+from cli.console import Console, Display
+from cli.plan import Step, stale_steps
+from stages.errors import RadnerfError
+from stages.workspace import Workspace
+
+POLL_S = 0.1
+"""Seconds between two looks at the stages' events."""
+
+INTERRUPT_PATIENCE_S = 60.0
+"""How long stages may take to save a checkpoint after Ctrl-C."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How stages run, which changes no result and so is no setting.
+
+    Attributes:
+        backend: Of the kernels: ``auto``, ``reference``, ``cpu`` …
+        device: Of torch: ``auto``, ``cpu``, ``cuda`` …
+        snakemake_args: What the user passed on to Snakemake.
+    """
+
+    backend: str = "auto"
+    device: str = "auto"
+    snakemake_args: tuple[str, ...] = ()
+
+
+@dataclass
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        seconds: Wall time.
+        ran: Stages that ended well, in order.
+    """
+
+    seconds: float = 0.0
+    ran: list[str] = field(default_factory=list)
+
+
+def workflow_file(name: str) -> Path:
+    """A file or folder of the workflow, ``"Snakefile"`` or ``"profiles"``, in a checkout and in an installed wheel.
+
+    Raises:
+        RadnerfError: The installation lacks it.
+    """
+    import radnerf
+
+    package = Path(radnerf.__file__).resolve().parent
+    for candidate in (package / "workflow" / name, package.parent / name):
+        if candidate.exists():
+            return candidate
+    raise RadnerfError(f"this installation of radnerf lacks its {name}", hint="install radnerf again")
+
+
+def snakemake_folder(workspace: Workspace) -> Path:
+    """Where Snakemake keeps its own books for a subject: a folder of its own, so that its locks are too."""
+    return workspace.root.parent / ".workflow" / workspace.root.name
+
+
+def run_steps(
+    workspace: Workspace, steps: dict[str, Step], wanted: list[str], execution: Execution, console: Console
+) -> Outcome:
+    """Bring steps up to date through Snakemake, holding the subject meanwhile.
+
+    Args:
+        workspace: The subject.
+        steps: Everything that the wanted steps may need, and they themselves, in an order in which they can run.
+        wanted: Names of the steps whose outputs are wanted.
+        execution: How stages run.
+        console: Where progress goes.
+
+    Returns:
+        How long it took and which stages ran; none when nothing was to do.
+
+    Raises:
+        SubjectBusy: Another run holds the subject.
+        StageFailed: A stage ended with an error of its own.
+        RadnerfError: Snakemake ended with an error that no stage has worded.
+        KeyboardInterrupt: Ctrl-C; everything that was started has ended.
+    """
+    began = time.monotonic()
+    with lock.subject_lock(workspace.lock, lock.typed_command()) as (token, left_over):
+        if left_over:
+            _unlock(workspace)
+        outcome = Outcome()
+        # What is up to date needs no Snakemake, unless the user has something to say to it.
+        if stale_steps(steps) or execution.snakemake_args:
+            targets = [path for name in wanted for path in steps[name].outputs.values()]
+            with console.progress() as display:
+                _run(workspace, targets, token, execution, display, outcome)
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def _command(workspace: Workspace, extra: list[str]) -> list[str]:
+    """Snakemake's argument list. ``-P`` keeps the user's own folder from shadowing Python's modules."""
+    return [
+        *(sys.executable, "-P", "-m", "snakemake"),
+        *("--snakefile", str(workflow_file("Snakefile"))),
+        *("--directory", str(snakemake_folder(workspace))),
+        *extra,
+    ]
+
+
+def _environment(workspace: Workspace, token: str, event_file: Path) -> dict[str, str]:
+    """The same radnerf on PATH, the same home, and the ways back to this process."""
+    home = workspace.root.parent.parent.resolve()
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "RADNERF_HOME": str(home),
+        lock.VARIABLE: token,
+        events.VARIABLE: str(event_file),
+    }
+
+
+def _arguments(workspace: Workspace, targets: list[Path], execution: Execution) -> list[str]:
+    relative = [path.relative_to(workspace.root).as_posix() for path in targets]
+    config = {"backend": execution.backend, "device": execution.device}
+    chosen = [f"{key}={value}" for key, value in config.items() if value != "auto"]
+    user = execution.snakemake_args
+    # A profile or the user may say how many cores or cluster jobs there are.
+    said = {"--cores", "-c", "--jobs", "-j", "--profile"} & {arg.split("=")[0] for arg in user}
+    return [
+        "--rerun-incomplete",
+        "--show-failed-logs",
+        "--nocolor",
+        *("--resources", "gpu=1"),
+        *("--rerun-triggers", "mtime"),
+        *(() if said else ("--cores", "all")),
+        *(("--config", *chosen) if chosen else ()),
+        *user,
+        "--",
+        *(f"../../{workspace.root.name}/{path}" for path in relative),
+    ]
+
+
+def _unlock(workspace: Workspace) -> None:
+    """Drop the lock that a killed Snakemake left in the subject's own workflow folder."""
+    locks = snakemake_folder(workspace) / ".snakemake" / "locks"
+    if not locks.is_dir() or not any(locks.iterdir()):
+        return
+    subprocess.run(
+        _command(workspace, ["--unlock", "--", f"../../{workspace.root.name}/frames/frames.zip"]),
+        check=False,
+        capture_output=True,
+        cwd=snakemake_folder(workspace),
+    )
+
+
+@contextmanager
+def _event_file() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="radnerf-"))
+    try:
+        yield folder / "events.jsonl"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(
+    workspace: Workspace, targets: list[Path], token: str, execution: Execution, display: Display, outcome: Outcome
+) -> None:
+    folder = snakemake_folder(workspace)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = workspace.log("snakemake")
+    log.parent.mkdir(exist_ok=True)
+    with _event_file() as event_file, log.open("wb") as stream:
+        process = subprocess.Popen(
+            _command(workspace, _arguments(workspace, targets, execution)),
+            # A person who talks to Snakemake wants to hear it.
+            stdout=sys.stderr if execution.snakemake_args else stream,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            cwd=folder,
+            env=_environment(workspace, token, event_file),
+            start_new_session=True,
+        )
+        follower = _Follower(events.Tail(event_file), display, outcome)
+        try:
+            while process.poll() is None:
+                follower.look()
+                time.sleep(POLL_S)
+        except BaseException:
+            _end_group(process)
+            raise
+        follower.look()
+    if process.returncode == 0:
+        return
+    if follower.error is not None:
+        raise follower.error
+    raise RadnerfError(
+        f"the workflow failed: {_last_words(log)}" if not execution.snakemake_args else "the workflow failed",
+        hint=f"read {log}",
+    )
+
+
+class _Follower:
+    """Passes the stages' events on to the display and keeps the first error."""
+
+    def __init__(self, tail: events.Tail, display: Display, outcome: Outcome) -> None:
+        self._tail = tail
+        self._display = display
+        self._outcome = outcome
+        self.error: events.StageFailed | None = None
+
+    def look(self) -> None:
+        """Handle what was written since the last look."""
+        for event in self._tail.read():
+            if event.kind == "progress":
+                self._display.show(event.stage, event.progress)
+            elif event.kind == "end":
+                self._display.finish(event.stage)
+                self._outcome.ran.append(event.stage)
+            elif event.kind == "error" and self.error is None:
+                self.error = event.error
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt Snakemake and all its stages, wait for them, and insist where they do not listen."""
+    for action, patience_s in ((signal.SIGINT, INTERRUPT_PATIENCE_S), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, action)
+        if _wait_group(process, patience_s):
+            return
+
+
+def _wait_group(process: subprocess.Popen[bytes], patience_s: float) -> bool:
+    """Wait until the whole group is gone; a second Ctrl-C ends the wait."""
+    end = time.monotonic() + patience_s
+    try:
+        while time.monotonic() < end:
+            process.poll()
+            try:
+                os.killpg(process.pid, 0)
+            except ProcessLookupError:
+                return True
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        return False
+    return False
+
+
+def _last_words(log: Path) -> str:
+    """The last line of a log that says something."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    telling = [line for line in lines if line and not line.startswith(("Complete log", "Shutting down", "Exiting"))]
+    return telling[-1] if telling else "it wrote nothing"
