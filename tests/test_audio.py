@@ -30,7 +30,8 @@ def speech_like(seconds: float, rate: int = RATE, seed: int = 0) -> Array:
     times = np.arange(round(seconds * rate)) / rate
     noise = np.convolve(rng.standard_normal(len(times)), np.exp(-np.arange(8) / 2.0), mode="same")
     envelope = np.clip(np.sin(2 * np.pi * 4 * times), 0, None) * (np.sin(2 * np.pi * 0.5 * times) > -0.5)
-    return (0.1 * envelope * noise).clip(-0.5, 0.5).astype(np.float32)
+    samples: Array = (0.1 * envelope * noise).clip(-0.5, 0.5).astype(np.float32)
+    return samples
 
 
 def write_wav(path: Path, samples: Array, rate: int = RATE) -> Path:
@@ -73,7 +74,9 @@ def test_click_between_two_rows_is_heard_equally_in_both() -> None:
 
 
 def test_level_of_a_full_scale_square_wave_is_zero_and_of_silence_minus_100() -> None:
-    samples = np.concatenate([np.tile(np.float32([1, -1]), 480), np.zeros(320, np.float32), np.ones(10, np.float32)])
+    samples = np.concatenate(
+        [np.tile(np.array([1, -1], np.float32), 480), np.zeros(320, np.float32), np.ones(10, np.float32)]
+    )
     np.testing.assert_allclose(levels_db(sound_from_array(samples)), [0, 0, 0, -100, 0], atol=1e-5)
 
 
