@@ -1,0 +1,49 @@
+# make install   the environment, in .venv
+# make demo      from nothing to a speaking portrait; VIDEO=my.mp4 takes your own video
+# make test      the whole test suite
+# make lint      every check of the code that is not a test
+
+# The first Python here that is one of those that the wheels are made for.
+SUITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
+	$$python -c '$(SUITS)' 2>/dev/null && { echo $$python; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+VIDEO ?=
+
+.PHONY: install demo test lint format clean
+
+install: $(STAMP)
+
+# venv --without-pip: some distributions leave ensurepip out, and pip can install into another environment.
+$(STAMP): pyproject.toml envs/constraints-cpu.txt
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITS)' \
+		|| { echo "error: radnerf needs Python 3.11 or 3.12 (make install PYTHON=/path/to/python3.11)" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet \
+		--constraint envs/constraints-cpu.txt --editable '.[demo,dev]'
+	$(BIN)/python -m compileall -q radnerf cli stages $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/snakemake
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/radnerf demo $(if $(VIDEO),-- '$(subst ','\'',$(VIDEO))')
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakefmt --check Snakefile
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find radnerf cli stages tests -name __pycache__ -type d -prune -exec rm -rf {} +
