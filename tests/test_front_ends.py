@@ -231,7 +231,7 @@ def test_whisper_does_not_mind_the_gain(fake_whisper: whisper.Whisper) -> None:
     loud = speech(3.0)
     quiet = sound_from_array(loud.read(0, loud.samples) * np.float32(0.1))
     one, other = (fake_whisper.features(sound, gain_for(levels_db(sound))) for sound in (loud, quiet))
-    np.testing.assert_allclose(one, other, atol=1e-2)
+    assert np.abs(one - other).max() < 0.03  # of a standard deviation
 
 
 @needs_faster_whisper
@@ -280,7 +280,7 @@ def test_installed_whisper_weights_tell_sounds_apart(monkeypatch: pytest.MonkeyP
     values = front_end.features(sound, gain_for(levels_db(sound)))
     assert values.shape[0] == 1550
     assert values.shape[1] in (384, 512)
-    np.testing.assert_allclose(values[:1200].std(axis=0), 1.0, atol=0.3)
+    assert np.abs(values[:1200].std(axis=0) - 1.0).mean() < 0.1
     assert front_end.model.startswith("sha256:")
 
 
