@@ -7,12 +7,11 @@ import wave
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from stages import media
 from stages.errors import BadInput
@@ -33,6 +32,7 @@ _QUIET_RMS = 1e-3
 _SOUND_SLACK_S = 0.2
 _OTHER_FACE_SHARE = 0.4
 _JPEG_THREADS = 2
+_HDR_WHITE_NITS = 203  # diffuse white in HDR, ITU-R BT.2408
 
 
 @dataclass(frozen=True)
@@ -185,18 +185,22 @@ def picture_filters(info: media.MediaInfo, crop: Crop | None, width: int, height
         scale["in_color_matrix"] = "bt709"  # what players assume for untagged HD; ffmpeg would take BT.601
     filters.append(("scale", scale))
     if info.transfer in {"smpte2084", "arib-std-b67"} and media.has_filters("zscale", "tonemap"):
-        filters += _TONEMAP
-    return filters
+        return [*filters, *_tonemap(info.transfer)]
+    # Said here, so that this conversion to RGB, and not a later one, knows the matrix.
+    return [*filters, ("format", {"pix_fmts": "rgb24"})]
 
 
-_TONEMAP: list[media.Filter] = [
-    ("zscale", {"transfer": "linear", "npl": 100}),
-    ("format", {"pix_fmts": "gbrpf32le"}),
-    ("zscale", {"primaries": "bt709"}),
-    ("tonemap", {"tonemap": "hable", "desat": 0}),
-    ("zscale", {"transfer": "bt709", "matrix": "bt709", "range": "tv"}),
-    ("format", {"pix_fmts": "yuv444p"}),
-]
+def _tonemap(transfer: str) -> list[media.Filter]:
+    """From HDR (Rec. 2100) to BT.709; says all of the input's colour, since files often tell only a part of it."""
+    told = {"transferin": transfer, "matrixin": "bt2020nc", "primariesin": "bt2020"}
+    return [
+        ("zscale", {**told, "transfer": "linear", "npl": _HDR_WHITE_NITS}),
+        ("format", {"pix_fmts": "gbrpf32le"}),
+        ("zscale", {"primaries": "bt709"}),
+        ("tonemap", {"tonemap": "mobius", "desat": 0}),
+        ("zscale", {"transfer": "bt709", "matrix": "bt709", "range": "tv"}),
+        ("format", {"pix_fmts": "yuv444p"}),
+    ]
 
 
 def sample_pictures(info: media.MediaInfo, crop: Crop | None, count: int) -> Iterator[tuple[float, Rgb]]:
@@ -301,13 +305,11 @@ def _write_wav(samples: Path, path: Path, length: int) -> None:
 def _write_frames(info: media.MediaInfo, crop: Crop, size_px: int, limit: int, path: Path) -> int:
     """Write at most ``limit`` frames into a zip; returns how many there were."""
     filters = picture_filters(info, crop, size_px, size_px)
-    frames: Iterator[npt.NDArray[np.uint8]] = media.read_video(
-        info, filters, (size_px, size_px), fps=FPS, max_frames=limit
-    )
+    frames = media.read_video(info, filters, (size_px, size_px), fps=FPS, max_frames=limit)
     expected = max(1, min(limit, round(info.duration_s * FPS)))
     pending: deque[Future[bytes]] = deque()
     written = 0
-    with ArchiveWriter(path) as archive, ThreadPoolExecutor(_JPEG_THREADS) as pool:
+    with closing(frames), ArchiveWriter(path) as archive, ThreadPoolExecutor(_JPEG_THREADS) as pool:
         report("frames", 0, expected)
         for frame in frames:
             pending.append(pool.submit(encode_jpeg, frame))

@@ -6,7 +6,7 @@ import collections
 import contextlib
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -129,7 +129,7 @@ def read_video(
     fps: float | None = None,
     start_s: float = 0.0,
     max_frames: int | None = None,
-) -> Iterator[npt.NDArray[np.uint8]]:
+) -> Generator[npt.NDArray[np.uint8], None, None]:
     """Decode a video frame by frame.
 
     Rotation flags are obeyed; ``filters`` see upright frames with the stored sample aspect ratio.
@@ -194,7 +194,7 @@ def resampling(info: MediaInfo, fps: float) -> list[Filter]:
 
 def stream_audio(
     path: Path, rate_hz: int, channels: int = 1, *, chunk_s: float = 10.0
-) -> Iterator[npt.NDArray[np.float32]]:
+) -> Generator[npt.NDArray[np.float32], None, None]:
     """Decode the first sound stream in pieces.
 
     Sample 0 is time 0 of the file's timeline (the earliest stream begins it): silence is put before sound that
