@@ -27,6 +27,8 @@ STATEMENT_LABEL = "org.radnerf.statement"
 """Label of the manifest's assertion that holds subject, model and consent."""
 
 _MIME = "video/mp4"
+_MEMORY_MB = 8
+_PIECE_KB = 1024
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,9 @@ def _sdk_settings(anchors: str) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
         "builder": {"thumbnail": {"enabled": False}},
+        # An hour of video is to need no more memory than a minute: what is larger goes through a temporary file, and
+        # the content is hashed in pieces (without the tree, the SDK reads it whole).
+        "core": {"backing_store_memory_threshold_in_mb": _MEMORY_MB, "merkle_tree_chunk_size_in_kb": _PIECE_KB},
     }
     if anchors:
         settings["trust"] = {"user_anchors": anchors}

@@ -92,6 +92,26 @@ def test_one_changed_bit_of_the_content_is_noticed(video: Path, plain_video: byt
     assert found.problems
 
 
+def test_a_change_in_any_piece_of_a_long_video_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "long.mp4"
+    rng = np.random.default_rng(1)
+    with VideoWriter(path, (320, 320), 25, crf=10, preset="ultrafast") as writer:
+        for _ in range(20):
+            writer.write(rng.integers(0, 256, (320, 320, 3), np.uint8))
+    sign_video(path, STATEMENT)
+    data = path.read_bytes()
+    assert len(data) > 2_500_000
+    for at in (len(data) - 1, len(data) - 1_100_000, len(data) - 2_200_000):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        found = read_provenance(path)
+        assert found is not None
+        assert not found.intact
+    path.write_bytes(data)
+    found = read_provenance(path)
+    assert found is not None
+    assert found.intact
+
+
 def test_a_changed_statement_is_noticed(video: Path) -> None:
     sign_video(video, STATEMENT)
     data = video.read_bytes()
