@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml envs/constraints-cpu.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITS)' \
 		|| { echo "error: radnerf needs Python 3.11 or 3.12 (make install PYTHON=/path/to/python3.11)" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet \
+	$(PYTHON) -m pip --python $(BIN)/python install -qq \
 		--constraint envs/constraints-cpu.txt --editable '.[demo,dev]'
 	$(BIN)/python -m compileall -q radnerf cli stages $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/snakemake
 	touch $(STAMP)

@@ -12,7 +12,7 @@ from typing import NoReturn
 import typer
 
 from cli import demo, doctor, evaluate, prepare, speak, stage, status, train
-from cli.events import tell_error
+from cli.events import VARIABLE, tell_error
 from cli.options import PassingCommand, examples
 from stages.errors import RadnerfError
 
@@ -54,7 +54,7 @@ def main() -> NoReturn:
     # A script that runs radnerf in the background hands down an ignored SIGINT; checkpoints are saved on it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(_run())
+    sys.exit(run())
 
 
 def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the signature is signal's
@@ -62,12 +62,16 @@ def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the s
     raise KeyboardInterrupt
 
 
-def _run() -> int:
+def run() -> int:
+    """Run the command that ``sys.argv`` holds; its exit code."""
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
+        # Typer makes an exit code of Ctrl-C itself.
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
     except KeyboardInterrupt:
-        return _say("interrupted", "", INTERRUPTED)
+        return _say("interrupted; the same command goes on where it stopped", "", INTERRUPTED)
     except RadnerfError as error:
         return _say(error.message, error.hint, error.exit_code)
     except BrokenPipeError:
@@ -82,7 +86,7 @@ def _run() -> int:
 def _unexpected(error: Exception) -> int:
     """Word an exception that no part of radnerf has worded."""
     if isinstance(error, typer.Abort):
-        return _say("interrupted", "", INTERRUPTED)
+        return _say("interrupted; the same command goes on where it stopped", "", INTERRUPTED)
     usage = getattr(error, "format_message", None)
     if usage is not None:
         path = getattr(getattr(error, "ctx", None), "command_path", "radnerf")
@@ -90,6 +94,10 @@ def _unexpected(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _say("the disk is full", "free some space; the same command goes on where it stopped", FAILED)
     what = " ".join(f"{type(error).__name__}: {error}".split())
+    if VARIABLE in os.environ:
+        # Standard error is the stage's log here.
+        traceback.print_exc()
+        return _say(what, "this is a bug; please report it with the stage's log from the subject's logs/", FAILED)
     return _say(what, "this is a bug; RADNERF_DEBUG=1 shows where, please report it", FAILED)
 
 

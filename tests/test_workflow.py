@@ -4,64 +4,48 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from cli.plan import Step, speech_chain, speech_steps, stale_steps, subject_steps
-from cli.subject import Source, create_subject, load_record, new_record, save_record, write_settings
+
+from cli.plan import speech_chain, stale_steps
+from cli.subject import load_record, save_record, write_settings
 from cli.workflow import snakemake_folder, workflow_file
-from stages import formats
 from stages.workspace import Workspace
+from tests.cli_harness import (
+    REFUSING_STAGE,
+    SLEEPING_STAGE,
+    SPEECH,
+    WORKING_STAGE,
+    Shell,
+    all_steps,
+    fabricate,
+    shell,
+    shim_environment,
+)
 
-SPEECH = "hello-0123abcd"
-
-
-def fabricate(home: Path, name: str = "anchor", *, trained: bool = True, speech: bool = False) -> Workspace:
-    """A subject whose files hold nothing, each newer than what it was made from."""
-    video = home / "video.mp4"
-    video.parent.mkdir(parents=True, exist_ok=True)
-    video.write_bytes(b"video")
-    workspace = Workspace(home / "subjects" / name)
-    record = new_record(name, Source("video.mp4", "0" * 64, 5), "").changed(preset="draft", assignments={})
-    create_subject(workspace, record, video)
-    steps = subject_steps(workspace)
-    if not trained:
-        steps = {key: step for key, step in steps.items() if key not in ("head", "torso", "evaluate")}
-    if speech:
-        folder = workspace.speech(SPEECH)
-        formats.save_json(folder.job, {"format": 1})
-        folder.source.write_bytes(b"speech")
-        steps = {**speech_chain(workspace, SPEECH), "evaluate": steps["evaluate"]}
-    touch_outputs(steps, time.time() - 1000)
-    return workspace
+__all__ = ["shell"]
 
 
-def touch_outputs(steps: dict[str, Step], start: float) -> None:
-    """Make every input, then every output a second after the one before."""
-    for step in steps.values():
-        for path in step.reads():
-            if path.exists():
-                os.utime(path, (start, start))
-    for later, step in enumerate(steps.values(), start=1):
-        for path in step.outputs.values():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"made")
-            os.utime(path, (start + later, start + later))
-
-
-def dry_run(workspace: Workspace, targets: list[Path]) -> set[str]:
-    """The rules that Snakemake would run."""
+def dry_run(workspace: Workspace, targets: list[Path], *more: str) -> str:
+    """What Snakemake says that it would do."""
     folder = snakemake_folder(workspace)
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"../../{workspace.root.name}/{path.relative_to(workspace.root)}" for path in targets]
     command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(workflow_file("Snakefile"))]
-    command += ["--directory", str(folder), "--rerun-triggers", "mtime", "--cores", "2", "--dry-run", "--", *names]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command += ["--directory", str(folder), "--rerun-triggers", "mtime", "--cores", "2", "--dry-run", *more]
+    done = subprocess.run([*command, "--", *names], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return set(re.findall(r"^rule (\w+):", done.stdout + done.stderr, re.MULTILINE))
+    return done.stdout + done.stderr
+
+
+def rules(said: str) -> set[str]:
+    """The rules that a dry run names."""
+    return set(re.findall(r"^rule (\w+):", said, re.MULTILINE))
 
 
 def change_settings(workspace: Workspace, stage: str, key: str, value: object) -> list[str]:
@@ -74,7 +58,130 @@ def change_settings(workspace: Workspace, stage: str, key: str, value: object) -
 def test_head_settings_rerun_head_torso_and_what_follows_only(tmp_path: Path) -> None:
     workspace = fabricate(tmp_path, speech=True)
     targets = [workspace.torso, workspace.evaluation, workspace.speech(SPEECH).video]
-    assert dry_run(workspace, targets) == set()
+    assert rules(dry_run(workspace, targets)) == set()
 
     assert change_settings(workspace, "head", "steps", 77) == ["head"]
-    assert dry_run(workspace, targets) == {"head", "torso", "evaluate", "render"}
+    assert rules(dry_run(workspace, targets)) == {"head", "torso", "evaluate", "render"}
+
+
+def test_the_snakefile_and_the_plan_name_the_same_files(tmp_path: Path) -> None:
+    workspace = fabricate(tmp_path, speech=True)
+    said = dry_run(workspace, [workspace.evaluation, workspace.speech(SPEECH).video], "--forceall")
+
+    def listed(block: str, kind: str) -> set[str]:
+        found = re.search(rf"^    {kind}: (.*)$", block, re.MULTILINE)
+        return set(found[1].split(", ")) if found else set()
+
+    prefix = f"../../{workspace.root.name}/"
+    blocks = dict(re.findall(r"^rule (\w+):\n((?:    .*\n)+)", said, re.MULTILINE))
+    expected = all_steps(workspace)
+    assert set(blocks) == set(expected)
+    for name, step in expected.items():
+        reads = {prefix + str(path.relative_to(workspace.root)) for path in step.reads()}
+        writes = {prefix + str(path.relative_to(workspace.root)) for path in step.outputs.values()}
+        assert listed(blocks[name], "input") == reads, name
+        assert listed(blocks[name], "output") == writes, name
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "value", "again"),
+    [
+        ("head", "steps", 77, {"head", "torso", "render"}),
+        ("torso", "steps", 77, {"torso", "render"}),
+        ("render", "crf", 30, {"render"}),
+        ("pose", "smoothing", 2.0, {"pose", "head", "torso", "render"}),
+        ("audio", "front_end", "whisper", {"clip audio", "audio", "head", "torso", "render"}),
+        ("evaluate", "size_px", 64, set()),
+    ],
+)
+def test_a_changed_setting_makes_stale_what_depends_on_it(
+    tmp_path: Path, stage: str, key: str, value: object, again: set[str]
+) -> None:
+    workspace = fabricate(tmp_path, speech=True)
+    assert change_settings(workspace, stage, key, value) == [stage]
+    assert set(stale_steps(speech_chain(workspace, SPEECH))) == again
+
+
+def test_training_runs_what_is_missing_and_then_nothing(shell: Shell, tmp_path: Path) -> None:
+    workspace = fabricate(shell.home, trained=False)
+    shell.use_stages(tmp_path / "environment", WORKING_STAGE)
+
+    answer = shell("train", "anchor")
+    assert answer.code == 0, answer.err
+    assert re.findall(r"^(\w+): done", answer.err, re.MULTILINE) == ["head", "torso"]
+    made = workspace.head.stat().st_mtime_ns
+
+    answer = shell("train", "anchor")
+    assert (answer.code, answer.out) == (0, "anchor is trained already, nothing to do\n")
+    assert workspace.head.stat().st_mtime_ns == made
+
+
+def test_a_stages_own_error_and_exit_code_reach_the_user(shell: Shell, tmp_path: Path) -> None:
+    fabricate(shell.home, trained=False)
+    shell.use_stages(tmp_path / "environment", REFUSING_STAGE)
+
+    answer = shell("train", "anchor", "--json")
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err == "error: the face is lost from 3.0 to 5.2 s (cut that part out)\n"
+
+
+def test_ctrl_c_ends_everything_and_exits_130(tmp_path: Path) -> None:
+    workspace = fabricate(tmp_path, trained=False)
+    python = shim_environment(tmp_path / "environment", SLEEPING_STAGE)
+    pid_file = tmp_path / "pid"
+    environment = {**os.environ, "STAGE_PID_FILE": str(pid_file), "RADNERF_HOME": str(tmp_path)}
+    run = subprocess.Popen(
+        [python, "-P", "-m", "cli.app", "train", "anchor"], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    stage = _wait_for_number(pid_file)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+
+    assert run.returncode == 130
+    assert err.splitlines()[-1] == "interrupted; the same command goes on where it stopped"
+    assert _is_gone(stage)
+    assert not workspace.head.exists()
+    assert workspace.lock.read_text() == ""
+
+
+def test_a_killed_runs_stage_is_ended_before_the_next_run(tmp_path: Path) -> None:
+    workspace = fabricate(tmp_path, trained=False)
+    pid_file = tmp_path / "pid"
+    environment = {**os.environ, "STAGE_PID_FILE": str(pid_file), "RADNERF_HOME": str(tmp_path)}
+    command = ["-P", "-m", "cli.app", "train", "anchor"]
+    sleeping = shim_environment(tmp_path / "sleeping", SLEEPING_STAGE)
+    run = subprocess.Popen([sleeping, *command], env=environment, stderr=subprocess.DEVNULL)
+    orphan = _wait_for_number(pid_file)
+    run.kill()
+    run.wait()
+    assert not _is_gone(orphan)
+
+    working = shim_environment(tmp_path / "working", WORKING_STAGE)
+    done = subprocess.run([working, *command], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert _is_gone(orphan)
+    assert workspace.torso.is_file()
+
+
+def _wait_for_number(path: Path) -> int:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if path.is_file() and path.read_text():
+            return int(path.read_text())
+        time.sleep(0.05)
+    raise AssertionError(f"{path} was never written")
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether a process is gone or only waits for its parent to notice."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
