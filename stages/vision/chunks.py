@@ -1,0 +1,55 @@
+"""Cutting a clip into chunks for two processes, with the results in order and few of them in memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TypeVar
+
+import cv2
+
+T = TypeVar("T")
+
+CHUNK_FRAMES = 50
+"""Frames that one call of a worker handles."""
+
+_WORTH_A_PROCESS = 3  # chunks; starting a process that imports MediaPipe takes as long as a chunk
+_MOST_WORKERS = 2
+
+
+def chunks(count: int) -> list[range]:
+    """Contiguous stretches of frames that make up ``count`` frames."""
+    return [range(start, min(start + CHUNK_FRAMES, count)) for start in range(0, count, CHUNK_FRAMES)]
+
+
+def map_chunks(work: Callable[[range], T], stretches: Sequence[range]) -> Iterator[T]:
+    """Call ``work`` on every stretch, in two processes when the clip is long, and yield the results in order.
+
+    Args:
+        work: A picklable callable.
+        stretches: From ``chunks``.
+    """
+    workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    if workers < 2 or len(stretches) < _WORTH_A_PROCESS:
+        yield from map(work, stretches)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        pending: deque[Future[T]] = deque()
+        try:
+            for stretch in stretches:
+                pending.append(pool.submit(work, stretch))
+                if len(pending) > workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
