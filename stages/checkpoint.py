@@ -52,7 +52,7 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
         BadInput: The file is missing, damaged, of another kind or of a newer version.
     """
     try:
-        with safe_open(str(path), framework="pt") as stored:  # type: ignore[no-untyped-call]
+        with safe_open(str(path), framework="pt") as stored:
             header = json.loads((stored.metadata() or {})[_KEY])
             if not isinstance(header, dict) or header.get("kind") != kind:
                 raise BadInput(f"{path} holds no {kind}", hint="delete it and run the same command again")

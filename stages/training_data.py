@@ -195,7 +195,7 @@ def _build(files: LayerFiles, frames: int, size_px: int, folder: Path) -> None:
         )
     (folder / "stamp.json").unlink(missing_ok=True)
     maps = {
-        name: np.lib.format.open_memmap(
+        name: np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
             folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=(frames, size_px, size_px, channels)
         )
         for name, channels in _CHANNELS.items()

@@ -1,0 +1,145 @@
+"""The torso: a 2-D layer that deforms with the head's pose (arXiv 2211.12368, section 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from radnerf.camera import Camera
+from radnerf.encoding import frequency_encode
+from radnerf.grid import GridSpec, HashGrid
+from radnerf.mlp import ConditionedMLP
+
+COORDINATE_BANDS = 6
+ANCHOR_BANDS = 3
+MAX_OFFSET = 0.25
+"""Farthest that a pixel may be deformed, in picture sides."""
+
+_FIRST_ANCHORS_CM = ((-8.0, -14.0, -6.0), (8.0, -14.0, -6.0), (0.0, -10.0, 2.0))
+
+
+@dataclass(frozen=True)
+class TorsoShape:
+    """Everything that decides which parameters a torso has.
+
+    Attributes:
+        plane: The 2-D grid.
+        hidden_width: Of every hidden layer; a multiple of 16.
+        appearance_code: Width of the per-frame code.
+        frames: Training frames, each with a code.
+        anchors: Learnt points in the head's frame whose projections tell the pose (ER-NeRF, arXiv 2307.09323,
+            section 3.4).
+        mask_resolution: Cells along an edge of the 2-D occupancy grid.
+    """
+
+    plane: GridSpec
+    hidden_width: int
+    appearance_code: int
+    frames: int
+    anchors: int
+    mask_resolution: int
+
+
+class TorsoModel(nn.Module):
+    """offset = MLP([PE(x), PE(anchors), code]); (alpha, rgb) = sigmoid(MLP([E2(x + offset), code])).
+
+    Coordinates are pixels over the picture's side, so that the layer can be rendered at any size.
+
+    Attributes:
+        mask: (G, G) bool, the cells of the picture where the torso ever is, indexed [row, column].
+    """
+
+    mask: Tensor
+
+    def __init__(self, shape: TorsoShape) -> None:
+        """Make the parts, untrained.
+
+        Args:
+            shape: Sizes.
+        """
+        super().__init__()
+        self.shape = shape
+        first = torch.tensor(_FIRST_ANCHORS_CM)
+        repeats = -(-shape.anchors // len(first))
+        self.anchors = nn.Parameter(first.repeat(repeats, 1)[: shape.anchors] + 0.1 * torch.randn(shape.anchors, 3))
+        self.appearance = nn.Parameter(0.01 * torch.randn(shape.frames, shape.appearance_code))
+        told = 2 * shape.anchors * (1 + 2 * ANCHOR_BANDS) + shape.appearance_code
+        coordinate = 2 * (1 + 2 * COORDINATE_BANDS)
+        self.offset_net = ConditionedMLP(coordinate, told, shape.hidden_width, 2, layers=3)
+        self.plane = HashGrid(shape.plane)
+        self.colour_net = ConditionedMLP(
+            shape.plane.output_width, shape.appearance_code, shape.hidden_width, 4, layers=3
+        )
+        self.register_buffer("mask", torch.ones(shape.mask_resolution, shape.mask_resolution, dtype=torch.bool))
+
+    def pose_code(self, camera: Camera, rotation: Tensor, translation: Tensor) -> Tensor:
+        """Where the anchors appear: the pose as the picture shows it.
+
+        Args:
+            camera: At any size.
+            rotation: (B, 3, 3) float32, head to camera.
+            translation: (B, 3) float32, cm.
+
+        Returns:
+            (B, 2 * anchors * (1 + 2 * ANCHOR_BANDS)) float.
+        """
+        pixels = camera.project(self.anchors[None], rotation[:, None], translation[:, None])
+        return frequency_encode((pixels / camera.width_px - 0.5).flatten(1), ANCHOR_BANDS)
+
+    def code(self, frames: Tensor | None, count: int) -> Tensor:
+        """Per-frame codes; the mean one for new frames.
+
+        Args:
+            frames: (B,) int64, training frames; None for new ones.
+            count: B.
+
+        Returns:
+            (B, appearance_code) float.
+        """
+        if frames is None:
+            return self.appearance.mean(0, keepdim=True).expand(count, -1)
+        return self.appearance[frames]
+
+    def forward(self, places: Tensor, pose: Tensor, code: Tensor, membership: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Colour and opacity of places in the picture.
+
+        Args:
+            places: (N, 2) float32 in [0, 1], x and y over the picture's side.
+            pose: (B, P) float from ``pose_code``.
+            code: (B, appearance_code) float.
+            membership: (N, B) float, one 1 in each row: the frame of a place; None when B is 1.
+
+        Returns:
+            rgb: (N, 3) float in [0, 1], not premultiplied.
+            alpha: (N,) float in [0, 1].
+        """
+        encoded = frequency_encode(places * 2 - 1, COORDINATE_BANDS)
+        offset = MAX_OFFSET * torch.tanh(self.offset_net(encoded, torch.cat([pose, code], dim=1), membership))
+        features = self.plane((places + offset).clamp(0, 1))
+        raw = torch.sigmoid(self.colour_net(features, code, membership))
+        return raw[:, 1:], raw[:, 0]
+
+    @torch.no_grad()
+    def render(self, camera: Camera, rotation: Tensor, translation: Tensor) -> Tensor:
+        """The layer for one new frame, at the camera's size.
+
+        Args:
+            camera: Decides the size.
+            rotation: (3, 3) float32, head to camera.
+            translation: (3,) float32, cm.
+
+        Returns:
+            (H, W, 4) float in [0, 1]: rgb premultiplied by alpha, and alpha.
+        """
+        pixels = camera.pixels()
+        places = (pixels.float() + 0.5) / camera.width_px
+        cells = (places * self.shape.mask_resolution).long().clamp(0, self.shape.mask_resolution - 1)
+        there = self.mask[cells[:, 1], cells[:, 0]].nonzero().squeeze(1)
+        layer = torch.zeros(len(pixels), 4)
+        pose = self.pose_code(camera, rotation[None], translation[None])
+        for some in there.split(1 << 16):
+            rgb, alpha = self(places[some].clamp(0, 1), pose, self.code(None, 1), None)
+            layer[some] = torch.cat([rgb * alpha[:, None], alpha[:, None]], dim=1)
+        return layer.reshape(camera.height_px, camera.width_px, 4)

@@ -1,0 +1,196 @@
+"""Train the torso under the frozen head."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from radnerf.camera import Camera
+from radnerf.grid import GridSpec
+from radnerf.kernels import get_backend
+from radnerf.model import HeadModel
+from radnerf.portrait import Pose, render_head
+from radnerf.torso import TorsoModel, TorsoShape
+from radnerf.torso_training import TorsoClip, TorsoSchedule, TorsoTrainer, psnr_db, torso_mask
+from stages import progress
+from stages.errors import BadInput
+from stages.formats import AudioFeatures, Track, save_json
+from stages.head_file import load_head, load_training_state, save_training_state
+from stages.settings import TorsoSettings, to_mapping
+from stages.torso_file import save_torso
+from stages.training_data import LayerFiles, LayerReader, camera_of, first_held_out, picture_maps
+
+_HEAD_FRAMES = 120
+_MASK_RESOLUTION = 128
+_FRAMES_A_STEP = 4
+_REPORT_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the torso is trained on; see ``Workspace`` for each file."""
+
+    layers: Path
+    parsing: Path
+    background: Path
+    track: Path
+    features: Path
+    head: Path
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What training writes; ``state`` and ``cache`` may be deleted afterwards."""
+
+    torso: Path
+    history: Path
+    state: Path
+    cache: Path
+
+
+def run(inputs: Inputs, outputs: Outputs, settings: TorsoSettings, *, backend: str = "auto") -> None:
+    """Train the torso, going on from its own checkpoint when there is one.
+
+    Args:
+        inputs: The prepared subject and its head.
+        outputs: Where to write.
+        settings: How.
+        backend: The kernels' name.
+
+    Raises:
+        BadInput: A file is missing, damaged, or does not fit the others.
+        Diverged: Training met numbers that are not finite.
+    """
+    head, _ = load_head(inputs.head, backend)
+    track, features = Track.load(inputs.track), AudioFeatures.load(inputs.features)
+    fingerprint = _fingerprint(inputs, settings)
+    torch.manual_seed(settings.seed)
+    clip = _clip(inputs, outputs, settings, track, features, head, backend)
+    shape = TorsoShape(
+        plane=GridSpec(
+            2,
+            settings.levels,
+            settings.features_per_level,
+            settings.base_resolution,
+            settings.max_resolution,
+            settings.log2_entries,
+        ),
+        hidden_width=settings.hidden_width,
+        appearance_code=settings.appearance_code,
+        frames=len(clip.train),
+        anchors=settings.anchors,
+        mask_resolution=_MASK_RESOLUTION,
+    )
+    model = TorsoModel(shape)
+    model.plane.backend = backend
+    model.mask.copy_(torso_mask(clip.torso, clip.train[:: max(1, len(clip.train) // 100)], _MASK_RESOLUTION))
+    if not bool(model.mask.any()):
+        raise BadInput(f"{inputs.layers} shows no torso", hint="choose a larger crop with 'prepare --crop X,Y,SIDE'")
+    schedule = TorsoSchedule(
+        settings.steps, settings.pixels, _FRAMES_A_STEP, settings.grid_rate, settings.network_rate
+    )
+    trainer = TorsoTrainer(model, clip, schedule, settings.seed)
+    history = load_training_state(outputs.state, "torso-state", fingerprint, model, trainer) or []
+    _train(trainer, model, outputs, fingerprint, settings, history)
+    trainer.average.swap()
+    save_torso(outputs.torso, model, settings)
+    seconds = history[-1]["seconds"] if history else 0.0
+    save_json(outputs.history, {"steps": settings.steps, "seconds": seconds, "points": history})
+
+
+def _fingerprint(inputs: Inputs, settings: TorsoSettings) -> str:
+    """Changes when a checkpoint no longer fits: other settings, another head or other prepared files."""
+    digest = hashlib.sha256(json.dumps(to_mapping(settings), sort_keys=True).encode())
+    for path in (inputs.track, inputs.features, inputs.head):
+        digest.update(path.read_bytes())
+    digest.update(f"{inputs.layers.stat().st_size}".encode())
+    return digest.hexdigest()
+
+
+def _clip(
+    inputs: Inputs,
+    outputs: Outputs,
+    settings: TorsoSettings,
+    track: Track,
+    features: AudioFeatures,
+    head: HeadModel,
+    backend: str,
+) -> TorsoClip:
+    """Everything that the trainer sees, the frozen head rendered for some frames included."""
+    files = LayerFiles(inputs.layers, inputs.parsing, inputs.background)
+    maps = picture_maps(files, len(track.rotation), settings.size_px, outputs.cache)
+    train = torch.from_numpy(np.flatnonzero(track.tracked[: first_held_out(len(track.tracked))]))
+    some = train[:: max(1, len(train) // _HEAD_FRAMES)]
+    camera = camera_of(track).scaled(settings.size_px)
+    background = torch.from_numpy(LayerReader(files, settings.size_px).background.copy()).float() / 255
+    return TorsoClip(
+        truth=maps.truth,
+        torso=maps.torso,
+        background=background,
+        head=_render_heads(head, track, features, camera, some, backend),
+        head_frames=some,
+        camera=camera,
+        rotation=torch.from_numpy(track.rotation),
+        translation=torch.from_numpy(track.translation),
+        train=train,
+    )
+
+
+def _render_heads(
+    head: HeadModel, track: Track, features: AudioFeatures, camera: Camera, frames: Tensor, backend: str
+) -> Tensor:
+    """The frozen head in some frames, (K, S, S, 4) uint8: premultiplied colour and alpha."""
+    kernels = get_backend(backend)
+    heard = head.standardised(torch.from_numpy(features.values))
+    size = camera.width_px
+    pictures = torch.empty(len(frames), size, size, 4, dtype=torch.uint8)
+    for slot, frame in enumerate(progress.track(frames.tolist(), "head under the torso", len(frames))):
+        code, mouth = head.hear(heard, torch.tensor([frame]))
+        condition = head.condition(code, mouth, torch.from_numpy(track.eye_open[frame : frame + 1]))
+        pose = Pose(torch.from_numpy(track.rotation[frame]), torch.from_numpy(track.translation[frame]))
+        layer = render_head(head, kernels, camera, pose, condition)
+        pictures[slot] = (layer * 255).round().to(torch.uint8)
+    return pictures
+
+
+def _train(
+    trainer: TorsoTrainer,
+    model: TorsoModel,
+    outputs: Outputs,
+    fingerprint: str,
+    settings: TorsoSettings,
+    history: list[dict[str, float]],
+) -> None:
+    """Step until done, saving at intervals and when interrupted."""
+    before = float(history[-1]["seconds"]) if history else 0.0
+    started = saved = time.monotonic()
+    running = math.nan
+    try:
+        while trainer.step_number < trainer.total_steps:
+            loss, mse = trainer.step()
+            running = mse if math.isnan(running) else 0.98 * running + 0.02 * mse
+            if trainer.step_number % _REPORT_EVERY == 0 or trainer.step_number == trainer.total_steps:
+                point = {
+                    "step": trainer.step_number,
+                    "seconds": round(before + time.monotonic() - started, 3),
+                    "loss": round(loss, 6),
+                    "psnr_db": round(psnr_db(running), 3),
+                    "rate": trainer.optimiser.param_groups[0]["lr"],
+                }
+                history.append(point)
+                note = f"loss {loss:.5f}  PSNR {point['psnr_db']:.1f} dB"
+                progress.report("torso", trainer.step_number, trainer.total_steps, note)
+            if time.monotonic() - saved > settings.checkpoint_every_s:
+                save_training_state(outputs.state, "torso-state", fingerprint, model, trainer, history)
+                saved = time.monotonic()
+    finally:
+        # Also on Ctrl-C, on a diverged loss and at the end: nothing that was learnt is lost.
+        save_training_state(outputs.state, "torso-state", fingerprint, model, trainer, history)

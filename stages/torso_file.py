@@ -1,0 +1,47 @@
+"""Torsos on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from radnerf.grid import GridSpec
+from radnerf.torso import TorsoModel, TorsoShape
+from stages.checkpoint import load_checkpoint, restore, save_checkpoint
+from stages.errors import BadInput
+from stages.settings import TorsoSettings, to_mapping
+
+
+def save_torso(path: Path, model: TorsoModel, settings: TorsoSettings) -> None:
+    """Write a trained torso.
+
+    Args:
+        path: Where to.
+        model: The torso; its parameters as they shall be rendered.
+        settings: What it was trained with.
+    """
+    header = {"shape": dataclasses.asdict(model.shape), "settings": to_mapping(settings)}
+    save_checkpoint(path, "torso", header, model.state_dict())
+
+
+def load_torso(path: Path, backend: str = "auto") -> TorsoModel:
+    """Read a trained torso.
+
+    Args:
+        path: The file.
+        backend: The kernels' name.
+
+    Raises:
+        BadInput: The file is missing, damaged or does not fit.
+    """
+    header, tensors = load_checkpoint(path, "torso")
+    try:
+        values = dict(header["shape"])
+        values["plane"] = GridSpec(**values["plane"])
+        model = TorsoModel(TorsoShape(**values))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} is damaged: {error}", hint="delete it and train again") from error
+    restore(model, tensors, path)
+    model.plane.backend = backend
+    model.eval().requires_grad_(requires_grad=False)
+    return model
