@@ -47,7 +47,7 @@ def skull_rings(outline_cm: Floats) -> tuple[Floats, Floats, Floats]:
     ellipsoid = 1 / np.linalg.norm(direction / axes, axis=-1)
     blend = smoothstep(share[:, None] / 0.55)
     begins = np.interp(
-        outline_cm[:, 1], [-9.5, -5.0, -2.0, 0.6, 2.2, 3.4, 5.0, 8.3], [0.56, 0.44, 0.38, 0.34, 0.2, 0.05, 0.03, 0.02]
+        outline_cm[:, 1], [-9.5, -5.0, -2.0, 0.6, 2.2, 3.4, 5.0, 8.3], [0.56, 0.44, 0.38, 0.34, 0.16, 0.0, -0.08, -0.1]
     )
     hair = smoothstep((share[:, None] - begins) / 0.1)
     theta, phi = np.arctan2(direction[..., 0], direction[..., 2]), np.arcsin(direction[..., 1])
@@ -141,7 +141,7 @@ def neck() -> tuple[Part, Floats]:
     """The neck, and how far each vertex follows the head (1) rather than the body (0)."""
     y = np.linspace(-3.5, -18.5, 31)
     half_x = np.interp(y, [-18.5, -16.5, -15.0, -13.0, -10.0, -6.0, -3.5], [9.0, 6.9, 6.0, 5.6, 5.45, 5.6, 5.6])
-    half_z = np.interp(y, [-18.5, -15.0, -12.0, -9.0, -6.0, -3.5], [6.4, 5.6, 5.3, 5.3, 5.4, 5.0])
+    half_z = np.interp(y, [-18.5, -15.0, -12.0, -9.5, -8.0, -6.0, -3.5], [6.4, 5.6, 5.3, 5.3, 4.6, 3.4, 2.6])
     z = np.interp(y, [-18.5, -12.0, -3.5], [-5.6, -5.0, -5.2])
     around = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     bulge = 0.4 * np.exp(-(((y[:, None] + 11.8) / 1.0) ** 2)) * np.exp(-((np.sin(around / 2) / 0.12) ** 2))
@@ -183,7 +183,7 @@ def torso() -> Part:
 
 def collar() -> Part:
     """A turned-down shirt collar with two points in front."""
-    around = np.linspace(0.1, 2 * np.pi - 0.1, 97)[None, :]
+    around = np.linspace(0.03, 2 * np.pi - 0.03, 97)[None, :]
     front = np.clip(np.cos(around), 0, 1) ** 1.5
     down = np.linspace(0, 1, 9)[:, None]
     drop = 2.6 + 1.7 * np.exp(-((np.minimum(around, 2 * np.pi - around) / 0.42) ** 2))
@@ -198,9 +198,9 @@ def collar() -> Part:
 
 def tie() -> Part:
     """The knot of a tie and the blade below it, in front of the shirt."""
-    y = np.linspace(-15.2, -40, 48)
-    half = np.interp(y, [-40, -18.4, -17.7, -15.6, -15.2], [3.6, 1.25, 1.05, 1.75, 1.5])
-    z = np.interp(y, [-40, -26, -20, -17.6, -16.4, -15.2], [7.2, 6.5, 5.0, 3.8, 3.2, 1.9])
+    y = np.linspace(-14.3, -40, 48)
+    half = np.interp(y, [-40, -18.4, -17.5, -15.3, -14.3], [3.6, 1.25, 1.05, 1.75, 1.6])
+    z = np.interp(y, [-40, -26, -20, -17.6, -16.4, -15.2, -14.3], [7.2, 6.5, 5.0, 3.8, 3.3, 2.4, 1.2])
     across = np.linspace(-1, 1, 13)[None, :]
     rings = np.stack(
         [half[:, None] * across, np.broadcast_to(y[:, None], (48, 13)), z[:, None] + 0.5 * (1 - across**2)], axis=-1

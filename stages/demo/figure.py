@@ -26,7 +26,7 @@ from stages.demo.texture import head_coordinates
 
 NECK_PIVOT_CM = np.array([0.0, -10.0, -5.0])
 FACING = np.diag([1.0, -1.0, -1.0])
-_OPPOSITE_EYE = (362, 133)
+_NOSTRILS_CM = np.array([[-0.78, -1.4, 6.5], [0.78, -1.4, 6.5]])
 
 
 class Material(IntEnum):
@@ -255,6 +255,12 @@ def _attributes(rig: FaceRig, points: Floats, slices: dict[str, slice], hair: Fl
     attributes[slices["neck"], Attribute.T] = 0.5 - neck[:, 1] / 60
     attributes[face, Attribute.LIP] = rig.smooth @ lip_attribute()
     attributes[face, Attribute.RIM] = rig.smooth @ rim_attribute()
+    for nostril in _NOSTRILS_CM:
+        near = np.exp(-np.sum(((points[face] - nostril) / (0.26, 0.2, 0.5)) ** 2, axis=1))
+        attributes[face, Attribute.RIM] += near
+    x, y = np.abs(points[face, 0]), points[face, 1]
+    hairline = np.maximum((y - 6.9 - 0.02 * x**2) / 1.3, np.minimum((x - 6.35) / 0.9, (y - 3.0) / 1.2))
+    attributes[face, Attribute.HAIR] = body.smoothstep(hairline)
     attributes[slices["skull"], Attribute.HAIR] = hair.reshape(-1)
     for side in (0, 1):
         attributes[slices[f"lids{side}"], Attribute.RIM] = 0.5

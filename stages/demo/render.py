@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,7 +42,9 @@ class Subject:
 
     def empty_room(self) -> NDArray[np.uint8]:
         """The background as it is in every frame, (size, size, 3) uint8 RGB."""
-        return _developed(self.room)
+        image = np.empty((self.size, self.size, 3), dtype=np.uint8)
+        _develop(self.room, image)
+        return image
 
 
 @dataclass(frozen=True)
@@ -96,14 +99,18 @@ def render(subject: Subject, pose: Pose, placement: Placement, gaze_deg: Floats)
     weights = np.empty((fine, fine, 2), dtype=np.float32)
     rasterise(np.column_stack([screen, near]), figure.triangles, depth, seen, weights)
     shadow, basis = _shadow(figure, camera)
-    image = subject.room.copy()
-    classes = np.empty((fine, fine), dtype=np.uint8)
+    light = subject.room.copy()
+    fine_classes = np.empty((fine, fine), dtype=np.uint8)
     shade(
         seen, weights, near, figure.triangles, figure.material, camera, normals,
-        figure.with_gaze(placement, gaze_deg), subject.head, subject.cloth, shadow, basis, image, classes,
+        figure.with_gaze(placement, gaze_deg), subject.head, subject.cloth, shadow, basis, light, fine_classes,
     )  # fmt: skip
+    image = np.empty((subject.size, subject.size, 3), dtype=np.uint8)
+    classes = np.empty((subject.size, subject.size), dtype=np.uint8)
+    _develop(light, image)
+    _vote(fine_classes, classes)
     face = slice(0, 468)
-    return Frame(_developed(image), _majority(classes), shaped[face], project(camera[face], subject.size))
+    return Frame(image, classes, shaped[face], project(camera[face], subject.size))
 
 
 def project(camera_cm: Floats, size: int) -> Floats:
@@ -123,20 +130,34 @@ def _shadow(figure: Figure, camera_cm: Floats) -> tuple[NDArray[np.float32], Flo
     return shadow, basis
 
 
-def _developed(linear: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Average the fine pixels and apply a film-like curve: (2 h, 2 w, 3) linear to (h, w, 3) uint8."""
-    half = linear.shape[0] // _SUPERSAMPLE
-    # The curve goes first: averaging its result keeps bright edges smooth.
-    x = np.clip(linear, 0, None)
-    toned = x * (1 + 0.18 * x) / (1 + 0.62 * x)
-    levels = np.sqrt(np.sqrt(np.clip(toned, 0, 1) ** 1.8))
-    small = levels.reshape(half, _SUPERSAMPLE, half, _SUPERSAMPLE, 3).mean(axis=(1, 3))
-    return np.asarray(np.clip(small * 255 + 0.5, 0, 255).astype(np.uint8))
+@numba.njit(cache=True, nogil=True)
+def _develop(linear: NDArray[np.float32], image: NDArray[np.uint8]) -> None:
+    """Apply a film-like curve to the fine pixels and average them: (2 h, 2 w, 3) linear to (h, w, 3) levels."""
+    height, width = image.shape[:2]
+    for y in range(height):
+        for x in range(width):
+            for c in range(3):
+                total = 0.0
+                for k in range(4):
+                    value = max(linear[2 * y + k // 2, 2 * x + k % 2, c], 0.0)
+                    toned = value * (1 + 0.18 * value) / (1 + 0.62 * value)
+                    # The curve comes before the average: so bright edges stay smooth.
+                    total += min(toned, 1.0) ** 0.45
+                image[y, x, c] = np.uint8(min(total * 63.75 + 0.5, 255.0))
 
 
-def _majority(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The class of most of the fine pixels, the nearer one where they tie."""
-    half = classes.shape[0] // _SUPERSAMPLE
-    blocks = classes.reshape(half, _SUPERSAMPLE, half, _SUPERSAMPLE)
-    votes = np.stack([(blocks == kind).sum(axis=(1, 3)) for kind in (3, 2, 1, 0)])
-    return np.asarray((3 - votes.argmax(axis=0)).astype(np.uint8))
+@numba.njit(cache=True, nogil=True)
+def _vote(fine: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
+    """The class of most of four fine pixels, the nearer one where they tie: (2 h, 2 w) to (h, w)."""
+    height, width = classes.shape
+    votes = np.zeros(4, dtype=np.int64)
+    for y in range(height):
+        for x in range(width):
+            votes[:] = 0
+            for k in range(4):
+                votes[fine[2 * y + k // 2, 2 * x + k % 2]] += 1
+            best = 3
+            for kind in range(2, -1, -1):
+                if votes[kind] > votes[best]:
+                    best = kind
+            classes[y, x] = best

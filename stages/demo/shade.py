@@ -46,7 +46,7 @@ def _eye(a: Floats, colour: Floats) -> None:
     iris = 1 - _step(0.375, 0.405, radius)
     pupil = 1 - _step(0.150, 0.172, radius)
     fibres = 0.75 + 0.22 * np.sin(23 * angle + 2 * np.sin(5 * angle)) + 0.12 * np.sin(41 * angle)
-    glow = 0.6 + 1.0 * _step(0.14, 0.3, radius) - 1.0 * _step(0.32, 0.41, radius)
+    glow = 0.5 + 0.8 * _step(0.14, 0.3, radius) - 1.0 * _step(0.31, 0.41, radius)
     red = 0.10 * _step(0.55, 0.95, radius)
     white = (0.60, 0.56 - red, 0.53 - red)
     brown = (0.085, 0.105, 0.095)
@@ -62,8 +62,8 @@ def _albedo(material: int, a: Floats, head: Floats32, cloth: Floats32, texel: Fl
         hair = _step(0.40, 0.62, a[4] + 0.28 * texel[4] * min(4 * a[4], 1.0)) if a[4] > 0.02 else 0.0
         lip = _step(0.42, 0.75, a[2])
         lash = _step(0.80, 0.97, a[3]) + 0.3 * _step(0.30, 0.46, a[3]) * (1 - _step(0.6, 0.7, a[3]))
-        lines = 1 + 0.06 * np.sin(19 * a[6] + 2 * np.sin(3 * a[6]))
-        lips = (0.40 * lines, 0.135 * lines, 0.120 * lines)
+        lines = 1 + 0.06 * np.sin(19 * a[6] + 2 * np.sin(3 * a[6])) if lip > 0 else 1.0
+        lips = (0.37 * lines, 0.108 * lines, 0.098 * lines)
         dark = (0.022 * texel[3], 0.0135 * texel[3], 0.0085 * texel[3])
         for c in range(3):
             skin = texel[c] * (1 - 0.8 * lip) + 0.8 * lip * lips[c]
@@ -136,7 +136,7 @@ def _light(
     key_colour, fill_colour, sky_colour = (2.15, 2.02, 1.86), (0.42, 0.46, 0.54), (0.40, 0.43, 0.48)
     for c in range(3):
         wrap = wraps[c] * skin
-        direct = max((key + wrap) / (1 + wrap), 0.0) ** (1 + 0.5 * wrap)
+        direct = max((key + wrap) / (1 + wrap), 0.0)
         side = max((fill + 0.35) / 1.35, 0.0) * (0.35 + 0.65 * sky)
         ambient = sky_colour[c] * sky * (0.45 + 0.65 * up)
         light = key_colour[c] * direct * lit + fill_colour[c] * side + ambient + 0.9 * back * sky * (1 - 0.6 * skin)
@@ -145,7 +145,7 @@ def _light(
         else:
             shine = -gloss * (0.045 * half**7 * lit + 0.05 * fresnel * sky + 0.06 * back**2 * sky)
         if gloss > 1.0:
-            shine += 2.2 * lit * half**420
+            shine = 1.5 * lit * half**300 + 0.05 * fresnel * sky
         out[c] = colour[c] * light + shine * key_colour[c] * 0.5
 
 
@@ -210,5 +210,12 @@ def shade(
             kind = material[t]
             classes[y, x] = _CLASSES[kind]
             gloss = _albedo(kind, a, head, cloth, texel, colour)
+            sky, lit = a[5], 1.0
+            if kind == 2 or kind == 3:
+                # A shadow map is too coarse for the inside of the mouth: light falls off with depth instead.
+                front = _step(0.6, 4.6, a[8])
+                sky, lit = 0.15 + 0.5 * front, 0.32 * front
+            elif n[0] * KEY[0] + n[1] * KEY[1] + n[2] * KEY[2] > -0.3:
+                lit = _lit(shadow, shadow_basis, p)
             skin = 1.0 if (kind == 0 and gloss >= 0) or kind == 4 else 0.0
-            _light(n, p, colour, gloss, a[5], _lit(shadow, shadow_basis, p), skin, image[y, x])
+            _light(n, p, colour, gloss, sky, lit, skin, image[y, x])

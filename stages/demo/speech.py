@@ -108,8 +108,8 @@ def speak(sentences: tuple[str, ...], voice: Voice) -> tuple[Speech, ...]:
 def speak_for(duration_s: float, seed: int, voice: Voice) -> Speech:
     """Speak varied sentences, with pauses between them, for exactly this long.
 
-    Sentences come in a seeded order, each once until all have been said; what does not fit is left out, and the
-    clip begins and ends in silence.
+    Sentences come in a seeded order, each once until all have been said; what does not fit is left out (a clip too
+    short for any has the beginning of one), and the clip begins and ends in silence.
 
     Args:
         duration_s: Length wanted; about four minutes of English pass before a sentence comes again.
@@ -134,10 +134,13 @@ def speak_for(duration_s: float, seed: int, voice: Voice) -> Speech:
         order = order or [0, *(1 + random.permutation(len(spoken) - 1)).tolist()]
         room = total - at - round(0.2 * SAMPLE_RATE_HZ)
         fitting = next((n for n in order if len(spoken[n].samples) <= room), None)
-        if fitting is None:
+        if fitting is not None:
+            order.remove(fitting)
+            part = spoken[fitting]
+        elif not phonemes and room > 0:
+            part = _beginning(spoken[order[0]], room)
+        else:
             break
-        order.remove(fitting)
-        part = spoken[fitting]
         samples[at : at + len(part.samples)] = part.samples
         start_s = at / SAMPLE_RATE_HZ
         phonemes += [Phoneme(p.symbol, start_s + p.start_s, start_s + p.end_s) for p in part.phonemes]
@@ -167,6 +170,16 @@ def _split(
         parts.append(Speech(sound, phonemes))
         start = end
     return tuple(parts)
+
+
+def _beginning(speech: Speech, count: int) -> Speech:
+    """The first ``count`` samples, faded out over 50 ms."""
+    samples = speech.samples[:count].copy()
+    fade = min(SAMPLE_RATE_HZ // 20, count)
+    samples[count - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
+    end_s = count / SAMPLE_RATE_HZ
+    kept = (p for p in speech.phonemes if p.start_s < end_s)
+    return Speech(samples, tuple(Phoneme(p.symbol, p.start_s, min(p.end_s, end_s)) for p in kept))
 
 
 def _without_gaps(phonemes: list[Phoneme], duration_s: float) -> tuple[Phoneme, ...]:

@@ -137,7 +137,7 @@ def _paint_brows(skin: Floats, landmarks: Floats, random: np.random.Generator) -
             for step in np.linspace(0, random.uniform(7, 13), 14):
                 px, py = (start + step * heading).astype(int)
                 ink[py, px] += 0.5
-    ink = np.clip(gaussian_filter(ink, 0.9) * 2.0 + 0.35 * np.clip(gaussian_filter(ink, 4.0) * 2.5, 0, 1), 0, 0.88)
+    ink = np.clip(gaussian_filter(ink, 0.9) * 2.0 + 0.35 * np.clip(gaussian_filter(ink, 4.0) * 2.5, 0, 1), 0, 0.80)
     skin *= 1 - ink[..., None]
     skin += ink[..., None] * np.array([0.030, 0.018, 0.011])
 
@@ -146,11 +146,11 @@ def _spot(centre_cm: Floats, size_cm: float) -> Floats:
     """A soft round spot on the head texture, 1 in its middle; the size is a standard deviation."""
     s, t = head_coordinates(centre_cm[None])[0]
     distance_cm = float(np.linalg.norm(centre_cm - SKULL_CENTRE_CM))
-    y, x = np.mgrid[0:HEAD_HEIGHT, 0:HEAD_WIDTH]
+    y, x = np.mgrid[0:HEAD_HEIGHT:4, 0:HEAD_WIDTH:4] + 2.0
     latitude = (0.5 - t) * np.pi
-    dx = ((x + 0.5) / HEAD_WIDTH - s) * 2 * np.pi * distance_cm * np.cos(latitude)
-    dy = ((y + 0.5) / HEAD_HEIGHT - t) * np.pi * distance_cm
-    return np.asarray(np.exp(-0.5 * (dx**2 + dy**2) / size_cm**2))
+    dx = (x / HEAD_WIDTH - s) * 2 * np.pi * distance_cm * np.cos(latitude)
+    dy = (y / HEAD_HEIGHT - t) * np.pi * distance_cm
+    return np.asarray(zoom(np.exp(-0.5 * (dx**2 + dy**2) / size_cm**2), 4, order=1))
 
 
 def _noise(shape: tuple[int, int], scale_px: float, random: np.random.Generator) -> Floats:
@@ -160,6 +160,10 @@ def _noise(shape: tuple[int, int], scale_px: float, random: np.random.Generator)
 
 def _stretched(scale_px: tuple[float, float], shape: tuple[int, int], random: np.random.Generator) -> Floats:
     """As ``_noise``, with its own scale along x and along y."""
-    rough = random.standard_normal(shape)
-    fine = gaussian_filter(rough, (scale_px[1], scale_px[0]), mode="wrap")
+    # Smooth noise needs few samples: it is made coarse and enlarged.
+    steps = tuple(max(int(scale / 3), 1) for scale in (scale_px[1], scale_px[0]))
+    coarse = (-(-shape[0] // steps[0]), -(-shape[1] // steps[1]))
+    rough = random.standard_normal(coarse)
+    fine = gaussian_filter(rough, (scale_px[1] / steps[0], scale_px[0] / steps[1]), mode="wrap")
+    fine = zoom(fine, steps, order=1)[: shape[0], : shape[1]]
     return np.asarray((fine - fine.mean()) / fine.std())
