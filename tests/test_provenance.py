@@ -96,7 +96,7 @@ def test_a_change_in_any_piece_of_a_long_video_is_noticed(tmp_path: Path) -> Non
     path = tmp_path / "long.mp4"
     rng = np.random.default_rng(1)
     with VideoWriter(path, (320, 320), 25, crf=10, preset="ultrafast") as writer:
-        for _ in range(20):
+        for _ in range(30):
             writer.write(rng.integers(0, 256, (320, 320, 3), np.uint8))
     sign_video(path, STATEMENT)
     data = path.read_bytes()
