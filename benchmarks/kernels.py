@@ -1,4 +1,4 @@
-"""Time the kernels of each backend on this machine: ``python benchmarks/kernels.py [--json]``.
+"""Time the kernels of each backend on this machine: ``python benchmarks/kernels.py [--json] [--backend NAME]``.
 
 The grid is the one of ``DESIGN`` 6's CPU table, 32,768 points on 16 levels of 2 features with 2^16 entries, and
 8 levels of 4 features; rays as one training step draws them. Figures are the median and the best of the runs,
@@ -13,12 +13,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from radnerf.grid import GridSpec
-from radnerf.kernels import available, get_backend
+from radnerf.kernels import BACKENDS, available, get_backend
 from radnerf.rays import intersect_aabb
 
 POINTS = 32_768
@@ -67,8 +68,8 @@ def time_encode(name: str, runs: int) -> list[Row]:
             return torch.autograd.grad(out, leaf, grad, retain_graph=True)
 
         rows.append(row(name, f"encode {label}: forward", timed(forward, runs)))
-        rows.append(row(name, f"encode {label}: table", timed(lambda leaf=table: backward(leaf), runs)))
-        rows.append(row(name, f"encode {label}: points", timed(lambda leaf=x: backward(leaf), runs)))
+        rows.append(row(name, f"encode {label}: table", timed(partial(backward, table), runs)))
+        rows.append(row(name, f"encode {label}: points", timed(partial(backward, x), runs)))
     return rows
 
 
@@ -107,10 +108,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--backend", choices=BACKENDS[1:], help="time this one only")
     options = parser.parse_args()
     rows = []
     for name, state in available().items():
-        if state == "ok":
+        if state == "ok" and options.backend in {None, name}:
             rows += time_encode(name, options.runs) + time_rays(name, options.runs)
     if options.json:
         sys.stdout.write(json.dumps({"threads": torch.get_num_threads(), "rows": rows}, indent=1) + "\n")
