@@ -67,11 +67,8 @@ def run() -> int:
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
-        # Typer makes an exit code of Ctrl-C itself.
-        if code == INTERRUPTED:
-            raise KeyboardInterrupt
     except KeyboardInterrupt:
-        return _say("interrupted; the same command goes on where it stopped", "", INTERRUPTED)
+        return _interrupted()
     except RadnerfError as error:
         return _say(error.message, error.hint, error.exit_code)
     except BrokenPipeError:
@@ -80,13 +77,18 @@ def run() -> int:
         return FAILED
     except Exception as error:
         return _unexpected(error)
-    return code if isinstance(code, int) else 0
+    # Typer makes an exit code of most Ctrl-C itself.
+    return _interrupted() if code == INTERRUPTED else code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    return _say("interrupted; the same command goes on where it stopped", "", INTERRUPTED)
 
 
 def _unexpected(error: Exception) -> int:
     """Word an exception that no part of radnerf has worded."""
     if isinstance(error, typer.Abort):
-        return _say("interrupted; the same command goes on where it stopped", "", INTERRUPTED)
+        return _interrupted()
     usage = getattr(error, "format_message", None)
     if usage is not None:
         path = getattr(getattr(error, "ctx", None), "command_path", "radnerf")

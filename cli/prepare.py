@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +29,7 @@ from cli.subject import (
     load_record,
     new_record,
     read_assignments,
+    remove_subject,
     save_record,
     slug,
     write_settings,
@@ -103,19 +103,6 @@ def run_preparation(workspace: Workspace, execution: Execution, console: Console
     """Bring a subject's preparation up to date."""
     steps = {stage: step for stage, step in subject_steps(workspace).items() if stage in PREPARATION}
     return run_steps(workspace, steps, ["background", "pose", "audio"], execution, console)
-
-
-def remove_subject(workspace: Workspace) -> None:
-    """Take away a subject and what the workflow knew about it."""
-    shutil.rmtree(workspace.root, ignore_errors=True)
-    books = workspace.root.parent / ".workflow"
-    shutil.rmtree(books / workspace.root.name, ignore_errors=True)
-    for folder in (books, workspace.root.parent):
-        try:
-            folder.rmdir()
-        except OSError:
-            # Other subjects live there.
-            return
 
 
 def summarise(workspace: Workspace, outcome: Outcome) -> dict[str, Any]:

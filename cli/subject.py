@@ -221,17 +221,39 @@ def create_subject(workspace: Workspace, record: SubjectRecord, video: Path) -> 
     Raises:
         RadnerfError: The disk is full or the folder cannot be written.
     """
-    staging_root = workspace.root.parent / ".workflow" / f"new-{os.getpid()}"
+    staging_root = books_folder(workspace).with_name(f"new-{os.getpid()}")
     staging = Workspace(staging_root / workspace.root.name)
     try:
         copy_file(video, staging.source)
         save_record(staging.subject, record)
         write_settings(staging, record.resolved())
         shutil.rmtree(workspace.root, ignore_errors=True)
-        shutil.rmtree(workspace.root.parent / ".workflow" / workspace.root.name, ignore_errors=True)
+        shutil.rmtree(books_folder(workspace), ignore_errors=True)
         staging.root.replace(workspace.root)
     finally:
         shutil.rmtree(staging_root, ignore_errors=True)
+        _remove_empty(staging_root.parent)
+
+
+def books_folder(workspace: Workspace) -> Path:
+    """Where Snakemake keeps its own books for a subject: a folder of its own, so that its locks are its own too."""
+    return workspace.root.parent / ".workflow" / workspace.root.name
+
+
+def remove_subject(workspace: Workspace) -> None:
+    """Take away a subject and what the workflow knew about it."""
+    shutil.rmtree(workspace.root, ignore_errors=True)
+    shutil.rmtree(books_folder(workspace), ignore_errors=True)
+    _remove_empty(books_folder(workspace).parent)
+
+
+def _remove_empty(books: Path) -> None:
+    """Remove ``.workflow`` and ``subjects`` where nothing is left in them."""
+    for folder in (books, books.parent):
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def new_record(name: str, source: Source, consent: str) -> SubjectRecord:

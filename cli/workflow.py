@@ -17,6 +17,7 @@ from pathlib import Path
 from cli import events, lock
 from cli.console import Console, Display
 from cli.plan import Step, stale_steps
+from cli.subject import books_folder
 from stages.errors import RadnerfError
 from stages.workspace import Workspace
 
@@ -70,11 +71,6 @@ def workflow_file(name: str) -> Path:
     raise RadnerfError(f"this installation of radnerf lacks its {name}", hint="install radnerf again")
 
 
-def snakemake_folder(workspace: Workspace) -> Path:
-    """Where Snakemake keeps its own books for a subject: a folder of its own, so that its locks are too."""
-    return workspace.root.parent / ".workflow" / workspace.root.name
-
-
 def run_steps(
     workspace: Workspace, steps: dict[str, Step], wanted: list[str], execution: Execution, console: Console
 ) -> Outcome:
@@ -115,7 +111,7 @@ def _command(workspace: Workspace, extra: list[str]) -> list[str]:
     return [
         *(sys.executable, "-P", "-m", "snakemake"),
         *("--snakefile", str(workflow_file("Snakefile"))),
-        *("--directory", str(snakemake_folder(workspace))),
+        *("--directory", str(books_folder(workspace))),
         *extra,
     ]
 
@@ -155,15 +151,19 @@ def _arguments(workspace: Workspace, targets: list[Path], execution: Execution) 
 
 def _unlock(workspace: Workspace) -> None:
     """Drop the lock that a killed Snakemake left in the subject's own workflow folder."""
-    locks = snakemake_folder(workspace) / ".snakemake" / "locks"
+    locks = books_folder(workspace) / ".snakemake" / "locks"
     if not locks.is_dir() or not any(locks.iterdir()):
         return
-    subprocess.run(
-        _command(workspace, ["--unlock", "--", f"../../{workspace.root.name}/frames/frames.zip"]),
+    target = f"../../{workspace.root.name}/{workspace.frames.relative_to(workspace.root).as_posix()}"
+    done = subprocess.run(
+        _command(workspace, ["--unlock", "--cores", "1", "--", target]),
         check=False,
         capture_output=True,
-        cwd=snakemake_folder(workspace),
+        text=True,
+        cwd=books_folder(workspace),
     )
+    if done.returncode != 0:
+        raise RadnerfError(f"the lock that a killed run left in {locks} cannot be removed", hint="delete that folder")
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def _event_file() -> Iterator[Path]:
 def _run(
     workspace: Workspace, targets: list[Path], token: str, execution: Execution, display: Display, outcome: Outcome
 ) -> None:
-    folder = snakemake_folder(workspace)
+    folder = books_folder(workspace)
     folder.mkdir(parents=True, exist_ok=True)
     log = workspace.log("snakemake")
     log.parent.mkdir(exist_ok=True)

@@ -10,11 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cli.plan import speech_chain, stale_steps
-from cli.subject import load_record, save_record, write_settings
-from cli.workflow import snakemake_folder, workflow_file
+from cli.subject import books_folder, load_record, save_record, write_settings
+from cli.workflow import workflow_file
 from stages.workspace import Workspace
 from tests.cli_harness import (
     REFUSING_STAGE,
@@ -33,7 +34,7 @@ __all__ = ["shell"]
 
 def dry_run(workspace: Workspace, targets: list[Path], *more: str) -> str:
     """What Snakemake says that it would do."""
-    folder = snakemake_folder(workspace)
+    folder = books_folder(workspace)
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"../../{workspace.root.name}/{path.relative_to(workspace.root)}" for path in targets]
     command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(workflow_file("Snakefile"))]
@@ -153,9 +154,12 @@ def test_a_killed_runs_stage_is_ended_before_the_next_run(tmp_path: Path) -> Non
     sleeping = shim_environment(tmp_path / "sleeping", SLEEPING_STAGE)
     run = subprocess.Popen([sleeping, *command], env=environment, stderr=subprocess.DEVNULL)
     orphan = _wait_for_number(pid_file)
+    snakemake = psutil.Process(orphan).parents()[1]
     run.kill()
     run.wait()
-    assert not _is_gone(orphan)
+    snakemake.kill()
+    assert psutil.pid_exists(orphan)
+    assert any((books_folder(workspace) / ".snakemake" / "locks").iterdir())
 
     working = shim_environment(tmp_path / "working", WORKING_STAGE)
     done = subprocess.run([working, *command], env=environment, capture_output=True, text=True, check=False)
