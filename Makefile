@@ -2,6 +2,7 @@
 # make demo      from nothing to a speaking portrait; VIDEO=my.mp4 takes your own video
 # make test      the whole test suite
 # make lint      every check of the code that is not a test
+# make docs      the pages that are made from the code
 
 # The first Python here that is one of those that the wheels are made for.
 SUITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 VIDEO ?=
 
-.PHONY: install demo test lint format clean
+.PHONY: install demo test lint docs format clean
 
 install: $(STAMP)
 
@@ -38,6 +39,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile
+
+docs: install
+	$(BIN)/python -m cli.settings_page > docs/settings.md
 
 format: install
 	$(BIN)/ruff check --fix .

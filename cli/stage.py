@@ -7,7 +7,7 @@ import importlib
 import inspect
 import os
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -79,7 +79,6 @@ def run_step(step: Step, *, backend: str, device: str, console: Console, extras:
         console: Where progress goes when no workflow listens.
         extras: Fields of the module's ``Outputs`` in place of the step's own extras.
     """
-    chosen = {"backend": read_backend(backend), "device": read_device(device)}
     check_inputs(step)
     module = importlib.import_module(f"stages.{step.stage}")
     kind = typing.get_type_hints(SubjectSettings)[step.stage]
@@ -88,13 +87,25 @@ def run_step(step: Step, *, backend: str, device: str, console: Console, extras:
     outputs = module.Outputs(**step.outputs, **_known_extras(module.Outputs, {**step.extras, **(extras or {})}))
     for path in step.outputs.values():
         path.parent.mkdir(parents=True, exist_ok=True)
-    # Only the stages that compute with kernels take a backend or a device.
-    taken = inspect.signature(module.run).parameters
-    execution = {name: value for name, value in chosen.items() if name in taken}
+    execution = _execution(step.stage, module.run, backend=read_backend(backend), device=read_device(device))
     events.tell_start(step.stage)
     with _listening(step.stage, console):
         module.run(inputs, outputs, settings, **execution)
     events.tell_end(step.stage)
+
+
+def _execution(stage: str, run: Callable[..., None], *, backend: str, device: str) -> dict[str, str]:
+    """What of backend and device a stage takes.
+
+    Raises:
+        BadInput: One was chosen that the stage has no use for; it is not passed over in silence.
+    """
+    taken = inspect.signature(run).parameters
+    if "backend" not in taken and backend != "auto":
+        raise BadInput(f"the {stage} stage has no use for --backend {backend}", hint="leave it out")
+    if "device" not in taken and device not in ("auto", "cpu"):
+        raise BadInput(f"the {stage} stage runs on the CPU, not on {device}", hint="leave --device out")
+    return {name: value for name, value in (("backend", backend), ("device", device)) if name in taken}
 
 
 def _known_extras(kind: type, extras: dict[str, Path | None]) -> dict[str, Path | None]:

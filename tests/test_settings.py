@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,3 +105,10 @@ def test_every_stage_with_settings_is_a_stage() -> None:
 
     assert set(STAGES) == set(RUNNABLE)
     assert {field.name for field in dataclasses.fields(SubjectSettings)} == {"preset", *STAGES}
+
+
+def test_the_settings_page_is_up_to_date() -> None:
+    from cli.settings_page import settings_page
+
+    page = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
+    assert page.read_text(encoding="utf-8") == settings_page(), "run 'make docs'"
