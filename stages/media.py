@@ -253,8 +253,7 @@ def decode_audio(path: Path, rate_hz: int, channels: int = 1) -> npt.NDArray[np.
 class VideoWriter:
     """Writes RGB frames as H.264 (yuv420p, BT.709), with the user's own sound as AAC.
 
-    The sound lasts exactly as long as the picture: silence is added or the rest cut. Odd sizes grow by one
-    repeated row or column, since yuv420p needs even ones. Give it a temporary path.
+    Odd sizes grow by one repeated row or column, since yuv420p needs even ones. Give it a temporary path.
     """
 
     def __init__(
@@ -264,6 +263,7 @@ class VideoWriter:
         fps: float,
         *,
         audio: Path | None = None,
+        length: int | None = None,
         crf: int = 18,
         preset: str = "medium",
         metadata: Mapping[str, str] | None = None,
@@ -276,6 +276,8 @@ class VideoWriter:
             fps: Frames a second.
             audio: A media file whose first sound stream goes into the video, at 48 kHz and 192 kbit/s, mono or
                 stereo as it is; its time 0 is frame 0.
+            length: Frames that will be written: the sound is filled up with silence or cut to them; None leaves it
+                as long as it is.
             crf: x264's constant rate factor: lower is better and bigger.
             preset: x264's speed preset.
             metadata: Tags of the container.
@@ -293,10 +295,12 @@ class VideoWriter:
         picture = picture.filter("scale", out_color_matrix="bt709", out_range="tv", flags="accurate_rnd+lanczos")
         tagged = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "range": "tv"}
         streams = [picture.filter("format", "yuv420p").filter("setparams", **tagged)]
-        options: dict[str, str | int | None] = {"c:v": "libx264", "crf": crf, "preset": preset, "pix_fmt": "yuv420p"}
+        options: dict[str, str | int] = {"c:v": "libx264", "crf": crf, "preset": preset, "pix_fmt": "yuv420p"}
+        # Once more for the encoder: before ffmpeg 5 it does not look at what the frames say.
+        options |= {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv"}
         if audio is not None:
-            streams.append(_own_sound(audio))
-            options |= {"c:a": "aac", "b:a": "192k", "shortest": None}
+            streams.append(_own_sound(audio, None if length is None else length / fps))
+            options |= {"c:a": "aac", "b:a": "192k"}
         tags = dict(metadata or {})
         known = _STANDARD_TAGS.issuperset(tags)
         options["movflags"] = "+faststart" if known else "+faststart+use_metadata_tags"
@@ -346,11 +350,16 @@ class VideoWriter:
         )
 
 
-def _own_sound(path: Path) -> object:
-    """The first sound stream at 48 kHz, from time 0, going on as silence for ever."""
+def _own_sound(path: Path, duration_s: float | None) -> object:
+    """The first sound stream at 48 kHz, from time 0, padded or cut to a duration."""
     info = probe(path)
     require_audio(info)
     stream = ffmpeg.input(file_url(path), protocol_whitelist="file")[str(info.audio_index)]
     stream = stream.filter("aresample", 48_000, **{"async": 1, "first_pts": 0})
     layout = "mono" if info.channel_layout in {"mono", "1 channels"} else "stereo"
-    return stream.filter("aformat", channel_layouts=layout).filter("apad")
+    stream = stream.filter("aformat", channel_layouts=layout)
+    if duration_s is None:
+        return stream
+    # Not apad and -shortest: before ffmpeg 5 the two together never end.
+    samples = round(duration_s * 48_000)
+    return stream.filter("apad", whole_len=samples).filter("atrim", end_sample=samples)
