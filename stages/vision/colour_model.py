@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ _MAP_SCALE = 32.0  # cells of the place map in one face width
 _MAP_ORIGIN = (2.0, 2.0)  # face widths left of and above the head's centre
 _MAP_SHAPE = (160, 128)
 _ITERATIONS = 4
+_DEEPEST_SHADE = 8  # steps of lightness
 _SHADOW_PENALTY = 2.5  # log odds
 
 
@@ -75,10 +77,12 @@ class ColourModel:
 
 
 def softmax(score: Float32) -> Float32:
-    """Shares (…, C) float32 that sum to 1 along the last axis."""
-    risen = cv2.exp(score - score.max(axis=2, keepdims=True))
-    shares: Float32 = risen / risen.sum(axis=2, keepdims=True)
-    return shares
+    """Shares (H, W, C) float32 that sum to 1 along the last axis."""
+    planes = cv2.split(score)
+    highest = reduce(cv2.max, planes)
+    risen = [cv2.exp(plane - highest) for plane in planes]
+    total = reduce(cv2.add, risen)
+    return np.asarray(cv2.merge([plane / total for plane in risen]), np.float32)
 
 
 def lab_cells(rgb: UInt8) -> Int32:
@@ -229,23 +233,28 @@ def _first_histograms(
     samples: Sequence[Sample], cells: Sequence[Int32], face: Float32, hair: Float32
 ) -> npt.NDArray[np.float32]:
     """Histograms to start from: skin also in shade, cloth as anything seen low in the frame, or any colour."""
-    shaded = face.reshape((_BINS,) * 3)
-    skin = shaded.copy()
-    for drop in range(1, 7):
-        skin[:-drop] += 0.25 * shaded[drop:]
+    skin, hair = _with_shade(face), _with_shade(hair)
     low = np.zeros(_BINS**3, np.float32)
     for sample, cell in zip(samples, cells, strict=True):
         size = sample.rgb.shape[0]
         rows = (np.arange(size) + 0.5)[:, None] / size
         below = rows > sample.head.chin[1] + 0.15 * sample.head.width
         low += _count(cell, (below * (sample.person > 0.9)).astype(np.float32))
-    skin = skin.reshape(-1)
     # Long hair hangs low too: what hair or skin explain is no evidence of cloth.
     explained = np.maximum(_spread(hair), _spread(skin))
     low *= _spread(low) / (_spread(low) + 4 * explained + 1e-9)
     anything = (_spread(low + face + hair) > 1e-7).astype(np.float32)
     cloth = low / max(low.sum(), 1) + 0.3 * anything / max(anything.sum(), 1)
     return np.stack([hair, skin, cloth * max(float(low.sum()), 1.0)])
+
+
+def _with_shade(counts: Float32) -> Float32:
+    """A histogram to which the same colours in shade are added: under the jaw, behind hanging hair."""
+    lit = counts.reshape((_BINS,) * 3)
+    shaded = lit.copy()
+    for drop in range(1, _DEEPEST_SHADE):
+        shaded[:-drop] += 0.25 * lit[drop:]
+    return shaded.reshape(-1)
 
 
 def _count(cell: Int32, weight: Float32) -> Float32:

@@ -26,22 +26,17 @@ def guided_upsample(guide: Float32, small_guide: Float32, values: Float32, radiu
         (H, W, C) float32; may leave the range of the values slightly.
     """
     window = (2 * radius_px + 1, 2 * radius_px + 1)
-    channels = values.shape[2]
-    repeated = cv2.merge([small_guide] * channels).reshape(values.shape)
-    mean_guide = _box(small_guide, window)
-    variance = _box(small_guide * small_guide, window) - mean_guide * mean_guide
-    mean_guides = cv2.merge([mean_guide] * channels).reshape(values.shape)
-    gain_divisor = cv2.merge([variance + np.float32(epsilon)] * channels).reshape(values.shape)
-    mean_values = _box(values, window).reshape(values.shape)
-    covariance = _box(repeated * values, window).reshape(values.shape) - mean_guides * mean_values
-    slope = covariance / gain_divisor
-    offset = mean_values - slope * mean_guides
     size = (guide.shape[1], guide.shape[0])
-    full = (guide.shape[0], guide.shape[1], channels)
-    slope_full = cv2.resize(_box(slope, window), size, interpolation=cv2.INTER_LINEAR).reshape(full)
-    offset_full = cv2.resize(_box(offset, window), size, interpolation=cv2.INTER_LINEAR).reshape(full)
-    filtered: Float32 = slope_full * cv2.merge([guide] * channels).reshape(full) + offset_full
-    return filtered
+    mean_guide = _box(small_guide, window)
+    gain = 1 / (_box(small_guide * small_guide, window) - mean_guide * mean_guide + np.float32(epsilon))
+    filtered = []
+    for plane in cv2.split(values):
+        mean = _box(plane, window)
+        slope = (_box(small_guide * plane, window) - mean_guide * mean) * gain
+        offset = mean - slope * mean_guide
+        slope, offset = _box(slope, window), _box(offset, window)
+        filtered.append(cv2.resize(slope, size) * guide + cv2.resize(offset, size))
+    return np.asarray(cv2.merge(filtered), np.float32).reshape(*guide.shape, -1)
 
 
 def _box(values: Float32, window: tuple[int, int]) -> Float32:

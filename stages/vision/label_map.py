@@ -16,7 +16,7 @@ UInt8 = npt.NDArray[np.uint8]
 
 _SPECK = 0.002  # share of the frame's area below which a region is a mistake
 _GROUND = 0.02  # share of the frame's height in which the torso must end
-_THINNEST_NECK = 0.06  # in face widths
+_THINNEST_NECK = 0.035  # in face widths
 _NECK_REACH = 0.75  # half width of the neck's region, in face widths
 _NECK_LENGTH = 0.55  # how far below the chin skin is still neck, in face widths
 
@@ -74,22 +74,25 @@ def clean(labels: UInt8, head: HeadFrame) -> UInt8:
     labels = _one_piece(labels, (labels != BACKGROUND).astype(np.uint8), head, BACKGROUND)
     _fill_specks(labels, (labels == BACKGROUND).astype(np.uint8), _SPECK * size * size)
     labels = _one_piece(labels, (labels == HEAD).astype(np.uint8), head, None)
-    for kind in (NECK, TORSO):
-        _fill_specks(labels, (labels == kind).astype(np.uint8), _SPECK * size * size)
+    _fill_specks(labels, (labels == NECK).astype(np.uint8), _SPECK * size * size)
     _ground_torso(labels)
     # A speck that was taken by the head can have cut nothing off, but one taken from it by the neck can.
     return _one_piece(labels, (labels == HEAD).astype(np.uint8), head, None)
 
 
 def _ground_torso(labels: UInt8) -> None:
-    """Give what of the torso hangs in the air to what surrounds it, in place: it is hair in its own shade."""
+    """Give specks of the torso, and what of it hangs in the air, to what surrounds it, in place.
+
+    Where the person reaches the lower edge of the frame, so does the torso; what does not is hair in its shade.
+    """
+    cut = (labels[-1] != BACKGROUND).any()
     count, parts, stats, _ = cv2.connectedComponentsWithStats((labels == TORSO).astype(np.uint8), connectivity=4)
     foot = stats[:, cv2.CC_STAT_TOP] + stats[:, cv2.CC_STAT_HEIGHT]
-    grounded = foot >= labels.shape[0] - _GROUND * labels.shape[0]
-    if not grounded[1:].any():
-        return  # the frame ends above the shoulders, or below the whole person
+    grounded = foot >= (1 - _GROUND) * labels.shape[0]
+    grounded |= ~cut
+    speck = stats[:, cv2.CC_STAT_AREA] < _SPECK * labels.size
     for part in range(1, count):
-        if not grounded[part]:
+        if speck[part] or not grounded[part]:
             _reassign(labels, parts, part, stats[part], None)
 
 

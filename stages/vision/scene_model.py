@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from stages.vision.colour_model import Sample
 from stages.vision.median import masked_median
+from stages.vision.temporal import change_of_colour
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
@@ -40,7 +41,7 @@ class SceneModel:
         Args:
             rgb: (S, S, 3) uint8, a frame.
         """
-        change = cv2.blur(cv2.absdiff(rgb, self.rgb), (3, 3)).max(axis=2).astype(np.float32)
+        change = change_of_colour(rgb, self.rgb).astype(np.float32)
         ratio = change / self.noise
         odds: Float32 = np.clip(0.5 * (ratio * ratio - 6.0), -_STRENGTH, _STRENGTH) * self.known
         return odds

@@ -77,8 +77,8 @@ class SelfieParser:
         guess = np.clip(self.segmenter.person(rgb), _EDGE, 1 - _EDGE)
         odds = np.log(guess / (1 - guess)) + self.scene.log_odds(rgb)
         person = 1 / (1 + np.exp(-odds))
-        materials = self.colours.shares(rgb, head) * person[:, :, None]
-        return np.concatenate([1 - person[:, :, None], materials], axis=2)
+        materials = cv2.split(self.colours.shares(rgb, head))
+        return np.asarray(cv2.merge([1 - person, *(plane * person for plane in materials)]), np.float32)
 
 
 @dataclass

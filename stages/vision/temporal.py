@@ -58,13 +58,19 @@ def blend_over_time(moments: Iterable[Moment], radius: int, tolerance: float = 1
         yield _blend(waiting.popleft(), window, radius, falloff)
 
 
+def change_of_colour(one: UInt8, other: UInt8) -> UInt8:
+    """(H, W) uint8, the largest difference over the channels of two (H, W, 3) uint8 pictures, noise averaged out."""
+    red, green, blue = cv2.split(cv2.blur(cv2.absdiff(one, other), (3, 3)))
+    return np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)
+
+
 def _blend(centre: Moment, window: Iterable[Moment], radius: int, falloff: Float32) -> Moment:
     total = centre.shares.copy()
     weights = np.ones(centre.rgb.shape[:2], np.float32)
     for other in window:
         lag = abs(other.index - centre.index)
         if 0 < lag <= radius:
-            change = cv2.blur(cv2.absdiff(centre.rgb, other.rgb), (3, 3)).max(axis=2)
+            change = change_of_colour(centre.rgb, other.rgb)
             weight = cv2.LUT(change, falloff) * np.float32(1 - lag / (radius + 1))
             total += cv2.merge([weight] * total.shape[2]) * other.shares
             weights += weight
