@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 
 FPS = 25
 _CURVE_HZ = 400
+_BLOCKS = 6  # of sound in a frame, when its level is measured
 _ARTICULATION_SIGMA_S = 0.042
 _PRESS_SIGMA_S = 0.026
 _ANTICIPATION_S = 0.02
@@ -137,17 +138,18 @@ def lip_curves(speech: Speech, count: int) -> Floats:
     smooth[:, 0] *= 1 - np.clip(1.35 * press, 0, 1)
     at = np.minimum((np.arange(count) * _CURVE_HZ) // FPS, length - 1)
     curves = smooth[at]
-    return np.clip(curves, (0, -1, 0, 0), (1, 1, 1, 1))
+    return np.asarray(np.clip(curves, (0, -1, 0, 0), (1, 1, 1, 1)))
 
 
 def _loudness(speech: Speech, count: int) -> Floats:
     """(count,) in [0, 1]: the sound's short-time level at each frame, against its own loud passages."""
-    hop = SAMPLE_RATE_HZ // FPS
-    power = np.zeros(count * hop)
-    samples = speech.samples[: count * hop].astype(np.float64)
+    block = SAMPLE_RATE_HZ // FPS // _BLOCKS
+    power = np.zeros(count * _BLOCKS * block)
+    samples = speech.samples[: len(power)].astype(np.float64)
     power[: len(samples)] = samples**2
-    level = np.sqrt(gaussian_filter1d(power, 0.03 * SAMPLE_RATE_HZ)[::hop])
-    return np.clip(level / max(float(np.percentile(level, 90)), 1e-6), 0, 1)
+    smooth = gaussian_filter1d(power.reshape(-1, block).mean(axis=1), 0.03 * FPS * _BLOCKS)
+    level = np.sqrt(smooth[::_BLOCKS])
+    return np.asarray(np.clip(level / max(float(np.percentile(level, 90)), 1e-6), 0, 1))
 
 
 def _wander(count: int, sigma_s: float, limit: float, random: np.random.Generator) -> Floats:
@@ -157,7 +159,7 @@ def _wander(count: int, sigma_s: float, limit: float, random: np.random.Generato
     noise -= noise.mean()
     peak = max(float(np.abs(noise).max()), 1e-9)
     expected = 2.6 / np.sqrt(2 * np.sqrt(np.pi) * sigma_s * FPS)
-    return limit * noise / max(peak, 0.6 * expected)
+    return np.asarray(limit * noise / max(peak, 0.6 * expected))
 
 
 def _blink_frames(count: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -174,7 +176,7 @@ def _eye_openness(count: int, blinks: NDArray[np.int64], random: np.random.Gener
     openness = 1 - 0.06 * np.abs(_wander(count, 0.6, 1.0, random))
     offset = np.arange(count)[:, None] - blinks[None, :]
     profile = np.interp(offset, [-2.6, -0.4, 0.9, 4.4], [1.0, 0.0, 0.0, 1.0])
-    return openness * profile.min(axis=1, initial=1.0)
+    return np.asarray(openness * profile.min(axis=1, initial=1.0))
 
 
 def _gaze(count: int, random: np.random.Generator) -> Floats:
@@ -185,4 +187,4 @@ def _gaze(count: int, random: np.random.Generator) -> Floats:
         hold = round(random.uniform(0.5, 2.0) * FPS)
         gaze[at : at + hold] = random.normal(0, (1.6, 1.0))
         at += hold
-    return gaussian_filter1d(np.clip(gaze, -4, 4), 0.6, axis=0)
+    return np.asarray(gaussian_filter1d(np.clip(gaze, -4, 4), 0.6, axis=0))

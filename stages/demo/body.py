@@ -95,7 +95,7 @@ def teeth(*, upper: bool) -> Part:
     """A row of teeth as a curved strip; the gaps between them are the shader's."""
     x = np.linspace(-2.3, 2.3, 49)
     z = (4.45 if upper else 4.2) - 0.33 * x**2 * (1 - 0.02 * x**2)
-    edge, root = (-4.36, -3.1) if upper else (-4.62, -5.7)
+    edge, root = (-4.36, -3.1) if upper else (-4.5, -5.7)
     scallop = 0.05 * np.abs(np.sin(np.pi * x / 0.78)) * (1 if upper else -1)
     heights = np.linspace(0, 1, 5)[:, None] * (root - edge) + edge - scallop * (1 - np.linspace(0, 1, 5)[:, None])
     inward = 0.16 * np.linspace(1, -1, 5)[:, None] ** 2
@@ -107,7 +107,7 @@ def teeth(*, upper: bool) -> Part:
 
 def tongue() -> Part:
     """The tongue behind the lower teeth."""
-    return oriented(sphere(np.array([0.0, -5.15, 2.2]), np.array([1.6, 0.62, 1.95]), 18, 24), None)
+    return oriented(sphere(np.array([0.0, -4.95, 2.15]), np.array([1.6, 0.62, 1.9]), 18, 24), None)
 
 
 def mouth_rings(loop_cm: Floats, side: Floats) -> Floats:
@@ -198,12 +198,12 @@ def collar() -> Part:
 
 def tie() -> Part:
     """The knot of a tie and the blade below it, in front of the shirt."""
-    y = np.linspace(-14.3, -40, 48)
-    half = np.interp(y, [-40, -18.4, -17.5, -15.3, -14.3], [3.6, 1.25, 1.05, 1.75, 1.6])
+    y = np.linspace(-14.85, -40, 60)
+    half = np.interp(y, [-40, -18.3, -17.4, -17.2, -15.3, -14.85], [3.6, 1.3, 1.15, 1.0, 1.6, 1.3])
     z = np.interp(y, [-40, -26, -20, -17.6, -16.4, -15.2, -14.3], [7.2, 6.5, 5.0, 3.8, 3.3, 2.4, 1.2])
     across = np.linspace(-1, 1, 13)[None, :]
     rings = np.stack(
-        [half[:, None] * across, np.broadcast_to(y[:, None], (48, 13)), z[:, None] + 0.5 * (1 - across**2)], axis=-1
+        [half[:, None] * across, np.broadcast_to(y[:, None], (60, 13)), z[:, None] + 0.5 * (1 - across**2)], axis=-1
     )
     return oriented(tube(rings, closed=False), np.array([0.0, 0.0, 1.0]))
 

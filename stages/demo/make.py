@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 import wave
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from stages.demo.animate import FPS, Motion, animate
 from stages.demo.face import MOUTH_CORNERS, Pose, lip_measures_cm
 from stages.demo.figure import Placement, place
+from stages.demo.mesh import Floats
 from stages.demo.render import BASE_CM, FOCAL_SHARE, Frame, Subject, make_subject, render
 from stages.demo.speech import SAMPLE_RATE_HZ, Speech, Voice, speak, speak_for
 from stages.demo.text import held_out_for
@@ -24,7 +27,7 @@ from stages.formats import atomic_path
 from stages.media import VideoWriter
 from stages.progress import track
 
-_CRF = 14
+_CRF, _PRESET = 14, "fast"
 _TAGS = {"title": "radnerf demo subject", "comment": "Synthetic: a drawn figure with a synthesised voice."}
 _TAIL_S = 0.5
 
@@ -69,7 +72,7 @@ def make_demo_video(output: Path, truth: Path, settings: DemoSettings) -> None:
             ``rotation`` (n, 3, 3) and ``translation_cm`` (n, 3) float64; ``focal_px`` and ``fps`` scalars;
             ``lip_opening_cm`` and ``lip_width_cm`` (n,) in the head, ``lip_opening_px`` and ``lip_width_px`` (n,)
             in the picture (landmarks 13 to 14 and 61 to 291); ``eye_openness`` (n,) in [0, 1];
-            ``blink_frames`` (b,) int64, the middle of each blink; ``landmarks_px`` (n, 468, 2) float32;
+            ``blink_frames`` (b,) int64, the middle of each blink; ``landmarks_px`` (n, 468, 2) float64;
             ``classes`` (n, size, size) uint8: 0 background, 1 torso, 2 neck, 3 head with hair;
             ``background`` (size, size, 3) uint8 RGB, the empty room; ``phoneme_symbol`` (p,) text,
             ``phoneme_start_s`` and ``phoneme_end_s`` (p,) float64.
@@ -82,18 +85,29 @@ def make_demo_video(output: Path, truth: Path, settings: DemoSettings) -> None:
     motion = animate(speech, settings.seed)
     subject = make_subject(settings.size, settings.seed)
     count = len(motion.opening)
-    record = _Record()
-    with atomic_path(output) as video_path, TemporaryDirectory(prefix="radnerf-demo-") as folder:
+    shape = (count, settings.size, settings.size)
+    rows: list[dict[str, Floats | float]] = []
+    with (
+        atomic_path(output) as video_path,
+        atomic_path(truth) as truth_path,
+        zipfile.ZipFile(truth_path, "w", zipfile.ZIP_DEFLATED) as archive,
+        TemporaryDirectory(prefix="radnerf-demo-") as folder,
+    ):
         sound = Path(folder) / "speech.wav"
         _write_wav(sound, speech.samples)
-        size = (settings.size, settings.size)
-        with VideoWriter(video_path, size, FPS, audio=sound, crf=_CRF, metadata=_TAGS) as writer:
+        writer = VideoWriter(video_path, shape[1:], FPS, audio=sound, crf=_CRF, preset=_PRESET, metadata=_TAGS)
+        with writer, _array_member(archive, "classes") as classes:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(classes, header)  # type: ignore[no-untyped-call]
             frames = draw_frames(subject, motion, range(count), settings.workers)
             for placement, frame in track(frames, "drawing the demo subject", count):
                 writer.write(frame.image)
-                record.add(placement, frame)
-    with atomic_path(truth) as truth_path, truth_path.open("wb") as stream:
-        np.savez_compressed(stream, **record.arrays(), **_clip_arrays(subject, motion, speech))
+                classes.write(frame.classes.tobytes())
+                rows.append(_frame_truth(placement, frame))
+        arrays = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
+        for name, array in {**arrays, **_clip_truth(subject, motion, speech)}.items():
+            with _array_member(archive, name) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)  # type: ignore[no-untyped-call]
 
 
 def make_demo_speech(output: Path, voice: Voice | None = None) -> None:
@@ -142,33 +156,28 @@ def pose_at(motion: Motion, index: int) -> Pose:
     )
 
 
-class _Record:
-    """The truth about the frames so far; the class maps are the only large part, one byte a pixel."""
-
-    def __init__(self) -> None:
-        self._rows: list[dict[str, NDArray[np.generic] | float]] = []
-
-    def add(self, placement: Placement, frame: Frame) -> None:
-        opening_cm, width_cm = lip_measures_cm(frame.landmarks_cm)
-        points = frame.landmarks_px
-        self._rows.append(
-            {
-                "rotation": placement.rotation,
-                "translation_cm": placement.translation_cm,
-                "lip_opening_cm": opening_cm,
-                "lip_width_cm": width_cm,
-                "lip_opening_px": float(np.linalg.norm(points[13] - points[14])),
-                "lip_width_px": float(np.linalg.norm(points[MOUTH_CORNERS[0]] - points[MOUTH_CORNERS[1]])),
-                "landmarks_px": points.astype(np.float32),
-                "classes": frame.classes,
-            }
-        )
-
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        return {name: np.stack([np.asarray(row[name]) for row in self._rows]) for name in self._rows[0]}
+def _array_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    """A member of an ``.npz`` to write into; the class maps go there frame by frame, at constant memory."""
+    member = zipfile.ZipInfo(f"{name}.npy")
+    member.compress_type = zipfile.ZIP_DEFLATED
+    return archive.open(member, "w", force_zip64=True)
 
 
-def _clip_arrays(subject: Subject, motion: Motion, speech: Speech) -> dict[str, NDArray[np.generic]]:
+def _frame_truth(placement: Placement, frame: Frame) -> dict[str, Floats | float]:
+    opening_cm, width_cm = lip_measures_cm(frame.landmarks_cm)
+    points = frame.landmarks_px
+    return {
+        "rotation": placement.rotation,
+        "translation_cm": placement.translation_cm,
+        "lip_opening_cm": opening_cm,
+        "lip_width_cm": width_cm,
+        "lip_opening_px": float(np.linalg.norm(points[13] - points[14])),
+        "lip_width_px": float(np.linalg.norm(points[MOUTH_CORNERS[0]] - points[MOUTH_CORNERS[1]])),
+        "landmarks_px": points,
+    }
+
+
+def _clip_truth(subject: Subject, motion: Motion, speech: Speech) -> dict[str, NDArray[np.generic]]:
     return {
         "focal_px": np.array(FOCAL_SHARE * subject.size),
         "fps": np.array(FPS),

@@ -101,7 +101,7 @@ def _even_rule(edges: Ints, inner: NDArray[np.bool_], count: int, corners: tuple
     fixed = np.array(sorted({*corners, *np.nonzero(valence == 0)[0].tolist()}), dtype=np.int64)
     even[fixed] = 0
     even[fixed, fixed] = 1
-    return even
+    return np.asarray(even)
 
 
 def ring_triangles(rings: Ints, *, closed: bool = True) -> Ints:
@@ -142,7 +142,7 @@ def sphere(centre_cm: Floats, radii_cm: Floats, rows: int, columns: int) -> Part
     return tube(centre_cm + radii_cm * points)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def vertex_normals(vertices: Floats, triangles: Ints, normals: Floats) -> None:
     """Write the area-weighted unit normal of each vertex.
 

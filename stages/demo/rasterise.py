@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def rasterise(
     points: Floats,
     triangles: Ints,
@@ -39,6 +39,7 @@ def rasterise(
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
         if area == 0.0:
             continue
+        scale = 1.0 / area
         left = max(0, int(np.ceil(min(ax, bx, cx) - 0.5)))
         right = min(width - 1, int(np.floor(max(ax, bx, cx) - 0.5)))
         top = max(0, int(np.ceil(min(ay, by, cy) - 0.5)))
@@ -47,8 +48,8 @@ def rasterise(
             py = y + 0.5
             for x in range(left, right + 1):
                 px = x + 0.5
-                u = ((bx - px) * (cy - py) - (by - py) * (cx - px)) / area
-                v = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) / area
+                u = ((bx - px) * (cy - py) - (by - py) * (cx - px)) * scale
+                v = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) * scale
                 w = 1.0 - u - v
                 if u < 0.0 or v < 0.0 or w < 0.0:
                     continue
@@ -60,7 +61,7 @@ def rasterise(
                     weights[y, x, 1] = v
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def depth_only(points: Floats, triangles: Ints, depth: NDArray[np.float32]) -> None:
     """As ``rasterise``, but write nothing except the nearness: for shadow maps.
 
@@ -79,6 +80,7 @@ def depth_only(points: Floats, triangles: Ints, depth: NDArray[np.float32]) -> N
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
         if area == 0.0:
             continue
+        scale = 1.0 / area
         left = max(0, int(np.ceil(min(ax, bx, cx) - 0.5)))
         right = min(width - 1, int(np.floor(max(ax, bx, cx) - 0.5)))
         top = max(0, int(np.ceil(min(ay, by, cy) - 0.5)))
@@ -87,8 +89,8 @@ def depth_only(points: Floats, triangles: Ints, depth: NDArray[np.float32]) -> N
             py = y + 0.5
             for x in range(left, right + 1):
                 px = x + 0.5
-                u = ((bx - px) * (cy - py) - (by - py) * (cx - px)) / area
-                v = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) / area
+                u = ((bx - px) * (cy - py) - (by - py) * (cx - px)) * scale
+                v = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) * scale
                 w = 1.0 - u - v
                 if u >= 0.0 and v >= 0.0 and w >= 0.0:
                     near = u * az + v * bz + w * cz

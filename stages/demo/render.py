@@ -130,7 +130,7 @@ def _shadow(figure: Figure, camera_cm: Floats) -> tuple[NDArray[np.float32], Flo
     return shadow, basis
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _develop(linear: NDArray[np.float32], image: NDArray[np.uint8]) -> None:
     """Apply a film-like curve to the fine pixels and average them: (2 h, 2 w, 3) linear to (h, w, 3) levels."""
     height, width = image.shape[:2]
@@ -140,13 +140,13 @@ def _develop(linear: NDArray[np.float32], image: NDArray[np.uint8]) -> None:
                 total = 0.0
                 for k in range(4):
                     value = max(linear[2 * y + k // 2, 2 * x + k % 2, c], 0.0)
-                    toned = value * (1 + 0.18 * value) / (1 + 0.62 * value)
+                    toned = 1.2 * value * (1 + 0.18 * value) / (1 + 0.8 * value)
                     # The curve comes before the average: so bright edges stay smooth.
-                    total += min(toned, 1.0) ** 0.45
+                    total += np.sqrt(min(toned, 1.0))
                 image[y, x, c] = np.uint8(min(total * 63.75 + 0.5, 255.0))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _vote(fine: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
     """The class of most of four fine pixels, the nearer one where they tie: (2 h, 2 w) to (h, w)."""
     height, width = classes.shape

@@ -17,7 +17,7 @@ _CLASSES = np.array([3, 3, 3, 3, 2, 1, 1, 1], dtype=np.uint8)
 _CLOTH_SPAN_CM, _CLOTH_TOP_CM = 50.0, -8.0
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _sample(texture: Floats32, s: float, t: float, out: Floats) -> None:
     height, width, channels = texture.shape
     x = min(max(s * width - 0.5, 0.0), width - 1.001)
@@ -30,13 +30,13 @@ def _sample(texture: Floats32, s: float, t: float, out: Floats) -> None:
         out[c] = top * (1 - fy) + low * fy
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _step(low: float, high: float, x: float) -> float:
     x = min(max((x - low) / (high - low), 0.0), 1.0)
     return x * x * (3 - 2 * x)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _eye(a: Floats, colour: Floats) -> None:
     """White, iris and pupil from the direction (x, y, z) within the eye; sets colour and returns nothing."""
     radius = np.sqrt(a[6] * a[6] + a[7] * a[7])
@@ -54,7 +54,7 @@ def _eye(a: Floats, colour: Floats) -> None:
         colour[c] = white[c] * (1 - iris) + iris * brown[c] * fibres * glow * (1 - pupil) + iris * pupil * 0.004
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _albedo(material: int, a: Floats, head: Floats32, cloth: Floats32, texel: Floats, colour: Floats) -> float:
     """Colour of a surface point from its attributes; returns its gloss (negative: hair)."""
     if material == 0 or material == 4:
@@ -81,14 +81,14 @@ def _albedo(material: int, a: Floats, head: Floats32, cloth: Floats32, texel: Fl
         return 0.5
     if material == 3:
         m = a[2]
-        colour[0], colour[1], colour[2] = 0.05 + 0.33 * m, 0.010 + 0.115 * m, 0.010 + 0.105 * m
+        colour[0], colour[1], colour[2] = 0.06 + 0.38 * m, 0.012 + 0.135 * m, 0.012 + 0.125 * m
         return 0.2
     if material == 5:
         _sample(cloth, a[6] / _CLOTH_SPAN_CM + 0.5, (_CLOTH_TOP_CM - a[7]) / _CLOTH_SPAN_CM, texel)
         colour[0], colour[1], colour[2] = texel[0], texel[1], texel[2]
         return 0.03
     if material == 6:
-        colour[0], colour[1], colour[2] = 0.55, 0.61, 0.71
+        colour[0], colour[1], colour[2] = 0.46, 0.51, 0.60
         return 0.03
     stripe = 0.5 + 0.5 * np.sin((a[6] + a[7]) * 4.0)
     band = _step(0.75, 0.85, stripe)
@@ -96,7 +96,7 @@ def _albedo(material: int, a: Floats, head: Floats32, cloth: Floats32, texel: Fl
     return 0.12
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _lit(shadow: Floats32, basis: Floats, p: Floats) -> float:
     """Share of the key lamp that reaches a point: percentage-closer filtering over 5 x 5 texels of the map."""
     size = shadow.shape[0]
@@ -109,15 +109,16 @@ def _lit(shadow: Floats32, basis: Floats, p: Floats) -> float:
         return 1.0
     total = 0.0
     for dy in range(-2, 4):
-        wy = (1 - fy) if dy == -2 else (fy if dy == 3 else 1.0)
-        for dx in range(-2, 4):
-            wx = (1 - fx) if dx == -2 else (fx if dx == 3 else 1.0)
-            if near >= shadow[y0 + dy, x0 + dx]:
-                total += wx * wy
+        row = 0.0
+        for dx in range(-1, 3):
+            row += 1.0 if near >= shadow[y0 + dy, x0 + dx] else 0.0
+        row += 1 - fx if near >= shadow[y0 + dy, x0 - 2] else 0.0
+        row += fx if near >= shadow[y0 + dy, x0 + 3] else 0.0
+        total += row * ((1 - fy) if dy == -2 else (fy if dy == 3 else 1.0))
     return total / 25.0
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _light(
     n: Floats, p: Floats, colour: Floats, gloss: float, sky: float, lit: float, skin: float, out: Floats32
 ) -> None:
@@ -132,24 +133,26 @@ def _light(
     half = max((n[0] * hx + n[1] * hy + n[2] * hz) / np.sqrt(hx * hx + hy * hy + hz * hz), 0.0)
     fresnel = (1 - facing) ** 4
     up = 0.5 - 0.5 * n[1]
+    half9 = half**9
+    if gloss >= 0:
+        shine = gloss * (half9 * half9 * half9 * half9 * 0.55 + half9 * 0.10) * lit
+        shine += 0.10 * fresnel * sky * min(gloss * 4, 1.0)
+    else:
+        shine = -gloss * (0.045 * half9 * lit + 0.05 * fresnel * sky + 0.06 * back**2 * sky)
+    if gloss > 1.0:
+        shine = 1.5 * lit * half**300 + 0.05 * fresnel * sky
     wraps = (0.30, 0.14, 0.10)
-    key_colour, fill_colour, sky_colour = (2.15, 2.02, 1.86), (0.42, 0.46, 0.54), (0.40, 0.43, 0.48)
+    key_colour, fill_colour, sky_colour = (1.98, 1.86, 1.71), (0.42, 0.46, 0.54), (0.40, 0.43, 0.48)
     for c in range(3):
         wrap = wraps[c] * skin
         direct = max((key + wrap) / (1 + wrap), 0.0)
         side = max((fill + 0.35) / 1.35, 0.0) * (0.35 + 0.65 * sky)
         ambient = sky_colour[c] * sky * (0.45 + 0.65 * up)
         light = key_colour[c] * direct * lit + fill_colour[c] * side + ambient + 0.9 * back * sky * (1 - 0.6 * skin)
-        if gloss >= 0:
-            shine = gloss * (half**38 * 0.55 + half**9 * 0.10) * lit + 0.10 * fresnel * sky * min(gloss * 4, 1.0)
-        else:
-            shine = -gloss * (0.045 * half**7 * lit + 0.05 * fresnel * sky + 0.06 * back**2 * sky)
-        if gloss > 1.0:
-            shine = 1.5 * lit * half**300 + 0.05 * fresnel * sky
         out[c] = colour[c] * light + shine * key_colour[c] * 0.5
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def shade(
     seen: NDArray[np.int32],
     weights: Floats32,

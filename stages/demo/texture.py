@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import gaussian_filter
 
 from stages.demo.body import SKULL_CENTRE_CM, smoothstep
 from stages.vision import canonical_face
@@ -55,7 +56,7 @@ def head_texture(seed: int) -> NDArray[np.float32]:
     strands += 0.8 * _stretched((7, 90), shape, random)
     hair = np.exp(0.33 * strands)
     ragged = np.clip(0.5 * _stretched((1.6, 14), shape, random) + 0.4 * _noise(shape, 9, random), -1, 1)
-    return np.concatenate([skin, hair[..., None], ragged[..., None]], axis=2).astype(np.float32)
+    return np.asarray(np.concatenate([skin, hair[..., None], ragged[..., None]], axis=2), dtype=np.float32)
 
 
 def cloth_texture(seed: int) -> NDArray[np.float32]:
@@ -77,8 +78,8 @@ def cloth_texture(seed: int) -> NDArray[np.float32]:
     jacket = jacket * (1 + 0.35 * lapel[..., None]) * (1 - 0.6 * seam[..., None])
     folds = 1 + 0.08 * _noise(shape, 22, random)
     edge = 1 - 0.35 * np.exp(-(((opening - np.abs(x)) / 0.7) ** 2))
-    shirt = np.array([0.50, 0.56, 0.66]) * (folds * edge * (1 + 0.02 * weave))[..., None]
-    return (jacket * (1 - inside) + shirt * inside).astype(np.float32)
+    shirt = np.array([0.42, 0.47, 0.56]) * (folds * edge * (1 + 0.02 * weave))[..., None]
+    return np.asarray(jacket * (1 - inside) + shirt * inside, dtype=np.float32)
 
 
 def background(size: int, seed: int) -> NDArray[np.float32]:
@@ -108,7 +109,7 @@ def background(size: int, seed: int) -> NDArray[np.float32]:
     lamp = np.exp(-(((x - 0.08) / 0.05) ** 2) - ((y - 0.72) / 0.05) ** 2)
     room += lamp[..., None] * np.array([0.9, 0.6, 0.3]) * 0.6
     room = gaussian_filter(room, (4.0, 4.0, 0)) * (1 + 0.03 * _noise((n, n), 1.5, random)[..., None])
-    return np.clip(zoom(room, (size / n, size / n, 1), order=1), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(_enlarged(room, (size, size)), 0, 1), dtype=np.float32)
 
 
 def _beard(landmarks: Floats, shape: tuple[int, int], random: np.random.Generator) -> Floats:
@@ -150,7 +151,7 @@ def _spot(centre_cm: Floats, size_cm: float) -> Floats:
     latitude = (0.5 - t) * np.pi
     dx = (x / HEAD_WIDTH - s) * 2 * np.pi * distance_cm * np.cos(latitude)
     dy = (y / HEAD_HEIGHT - t) * np.pi * distance_cm
-    return np.asarray(zoom(np.exp(-0.5 * (dx**2 + dy**2) / size_cm**2), 4, order=1))
+    return _enlarged(np.exp(-0.5 * (dx**2 + dy**2) / size_cm**2), (HEAD_HEIGHT, HEAD_WIDTH))
 
 
 def _noise(shape: tuple[int, int], scale_px: float, random: np.random.Generator) -> Floats:
@@ -165,5 +166,10 @@ def _stretched(scale_px: tuple[float, float], shape: tuple[int, int], random: np
     coarse = (-(-shape[0] // steps[0]), -(-shape[1] // steps[1]))
     rough = random.standard_normal(coarse)
     fine = gaussian_filter(rough, (scale_px[1] / steps[0], scale_px[0] / steps[1]), mode="wrap")
-    fine = zoom(fine, steps, order=1)[: shape[0], : shape[1]]
+    fine = _enlarged(fine, shape)
     return np.asarray((fine - fine.mean()) / fine.std())
+
+
+def _enlarged(values: Floats, shape: tuple[int, int]) -> Floats:
+    """The values (h, w[, channels]) at another height and width, interpolated linearly."""
+    return np.asarray(cv2.resize(values, shape[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float64)
