@@ -197,7 +197,8 @@ def refusal(video: Path, settings: FramesSettings | None = None) -> str:
 
 def test_check_passes_a_good_clip(anchor: Path) -> None:
     info = frames.check(anchor)
-    assert (info.width, info.height, info.duration_s) == (512, 512, pytest.approx(3.0, abs=0.05))
+    assert (info.width, info.height) == (512, 512)
+    assert info.duration_s == pytest.approx(3.0, abs=0.05)
 
 
 def test_check_refuses_a_picture_without_a_face(anchor: Path, tmp_path: Path) -> None:
