@@ -154,10 +154,12 @@ def read_video(
     width, height = size
     seek = {"ss": f"{start_s:.6f}"} if start_s > 0 else {}
     stream = ffmpeg.input(file_url(info.path), protocol_whitelist="file", **seek)[str(info.video_index)]
-    for name, options in [*(resampling(info, fps) if fps else []), *filters]:
+    # Does nothing where the filters have made RGB of this size already.
+    last: Filter = ("scale", {"w": width, "h": height, "flags": "lanczos+accurate_rnd+full_chroma_int"})
+    for name, options in [*(resampling(info, fps) if fps else []), *filters, last]:
         stream = stream.filter(name, **options)
     limit = {"frames:v": max_frames} if max_frames is not None else {}
-    output = stream.output("pipe:1", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", **limit)
+    output = stream.output("pipe:1", format="rawvideo", pix_fmt="rgb24", **limit)
     process = _Process(_command(output), feed=False)
     count = 0
     try:
