@@ -120,7 +120,7 @@ def _lit(shadow: Floats32, basis: Floats, p: Floats) -> float:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _light(
-    n: Floats, p: Floats, colour: Floats, gloss: float, sky: float, lit: float, skin: float, out: Floats32
+    n: Floats, p: Floats, colour: Floats, gloss: float, sky: float, lit: float, skin: float, out: Floats
 ) -> None:
     """Colour times light, plus shine, into a pixel (3,)."""
     length = np.sqrt(p[0] ** 2 + p[1] ** 2 + p[2] ** 2)
@@ -150,6 +150,34 @@ def _light(
         ambient = sky_colour[c] * sky * (0.45 + 0.65 * up)
         light = key_colour[c] * direct * lit + fill_colour[c] * side + ambient + 0.9 * back * sky * (1 - 0.6 * skin)
         out[c] = colour[c] * light + shine * key_colour[c] * 0.5
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _mix(
+    i: int,
+    j: int,
+    k: int,
+    u: float,
+    v: float,
+    w: float,
+    attributes: Floats,
+    normals: Floats,
+    camera_cm: Floats,
+    a: Floats,
+    n: Floats,
+    p: Floats,
+) -> None:
+    """Attributes, unit normal and position between three vertices, by unnormalised weights, into a, n and p."""
+    total = u + v + w
+    u, v, w = u / total, v / total, w / total
+    for c in range(a.shape[0]):
+        a[c] = u * attributes[i, c] + v * attributes[j, c] + w * attributes[k, c]
+    for c in range(3):
+        n[c] = u * normals[i, c] + v * normals[j, c] + w * normals[k, c]
+        p[c] = u * camera_cm[i, c] + v * camera_cm[j, c] + w * camera_cm[k, c]
+    length = np.sqrt(n[0] ** 2 + n[1] ** 2 + n[2] ** 2) + 1e-12
+    for c in range(3):
+        n[c] /= length
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -188,9 +216,8 @@ def shade(
         classes: (h, w) uint8, overwritten: 0 background, 1 torso, 2 neck, 3 head.
     """
     height, width = seen.shape
-    count = attributes.shape[1]
-    a, n, p = np.empty(count), np.empty(3), np.empty(3)
-    texel, colour = np.empty(8), np.empty(3)
+    a, n, p = np.empty(attributes.shape[1]), np.empty(3), np.empty(3)
+    texel, colour, pixel = np.empty(8), np.empty(3), np.empty(3)
     for y in range(height):
         for x in range(width):
             t = seen[y, x]
@@ -200,16 +227,7 @@ def shade(
             i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             u, v = weights[y, x, 0] * near[i], weights[y, x, 1] * near[j]
             w = (1.0 - weights[y, x, 0] - weights[y, x, 1]) * near[k]
-            total = u + v + w
-            u, v, w = u / total, v / total, w / total
-            for c in range(count):
-                a[c] = u * attributes[i, c] + v * attributes[j, c] + w * attributes[k, c]
-            for c in range(3):
-                n[c] = u * normals[i, c] + v * normals[j, c] + w * normals[k, c]
-                p[c] = u * camera_cm[i, c] + v * camera_cm[j, c] + w * camera_cm[k, c]
-            length = np.sqrt(n[0] ** 2 + n[1] ** 2 + n[2] ** 2) + 1e-12
-            for c in range(3):
-                n[c] /= length
+            _mix(i, j, k, u, v, w, attributes, normals, camera_cm, a, n, p)
             kind = material[t]
             classes[y, x] = _CLASSES[kind]
             gloss = _albedo(kind, a, head, cloth, texel, colour)
@@ -221,4 +239,5 @@ def shade(
             elif n[0] * KEY[0] + n[1] * KEY[1] + n[2] * KEY[2] > -0.3:
                 lit = _lit(shadow, shadow_basis, p)
             skin = 1.0 if (kind == 0 and gloss >= 0) or kind == 4 else 0.0
-            _light(n, p, colour, gloss, sky, lit, skin, image[y, x])
+            _light(n, p, colour, gloss, sky, lit, skin, pixel)
+            image[y, x, 0], image[y, x, 1], image[y, x, 2] = pixel[0], pixel[1], pixel[2]
