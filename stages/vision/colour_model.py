@@ -138,7 +138,9 @@ def expected_places(hanging: Float32) -> Float32:
     u, v = np.abs(u - _MAP_ORIGIN[0]), v - _MAP_ORIGIN[1]
     below = _step(v, 0.65, 0.25)
     beside = _step(u, 0.5, 0.15)
-    hair = (1 - below) * 0.8 + below * (0.006 + 8.0 * beside * hanging)
+    # Beside the face, hair's realm ends at the lobes of the ears, and at the jaw elsewhere.
+    low = np.maximum(below, beside * _step(v, 0.3, 0.1))
+    hair = (1 - low) * 0.8 + low * (0.006 + 20.0 * beside * hanging)
     skin = (1 - below) * 0.25 + below * (1 - _step(v, 1.3, 0.3)) * 0.7 * (1 - beside) + 0.02
     cloth = 0.002 + 0.9 * _step(v, 0.75 - 0.15 * beside, 0.15) * (0.25 + 0.75 * np.maximum(beside, _step(v, 1.1, 0.2)))
     places = np.stack([hair, skin, cloth], axis=2)

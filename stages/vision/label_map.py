@@ -46,13 +46,18 @@ def label_frame(shares: Float32, head: HeadFrame) -> UInt8:
 
 def _thicken_neck(labels: UInt8, head: HeadFrame) -> None:
     """Give strips of neck that are thinner than a neck can be to the head, in place: they are the cheek's edge."""
-    width = 2 * round(_THINNEST_NECK * head.width * labels.shape[0] / 2) + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     neck = (labels == NECK).astype(np.uint8)
-    # Beyond the frame's lower edge the neck goes on.
-    padded = cv2.copyMakeBorder(neck, 0, width, 0, 0, cv2.BORDER_REPLICATE)
-    opened = cv2.morphologyEx(padded, cv2.MORPH_OPEN, kernel)[: labels.shape[0]]
-    labels[(neck > 0) & (opened == 0)] = HEAD
+    labels[(neck > 0) & (_without_strips(neck, _THINNEST_NECK * head.width) == 0)] = HEAD
+
+
+def _without_strips(mask: UInt8, thinnest: float) -> UInt8:
+    """What is left of a mask without the parts thinner than a fraction of the frame's side."""
+    width = 2 * round(thinnest * mask.shape[0] / 2) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    # Beyond the frame's edges everything goes on.
+    padded = cv2.copyMakeBorder(mask, width, width, width, width, cv2.BORDER_REPLICATE)
+    opened = cv2.morphologyEx(padded, cv2.MORPH_OPEN, kernel)[width:-width, width:-width]
+    return np.asarray(opened, np.uint8)
 
 
 def _neck_region(head: HeadFrame, size_px: int) -> npt.NDArray[np.bool_]:

@@ -28,6 +28,7 @@ _MATTE_EPSILON = 1e-3
 _RIM = 1 / 128  # of the frame's side, kept off the head: hair's and chin's mixed pixels
 _NECK_LENGTH = 0.10  # of the frame's height, how far the neck runs on behind the chin
 _NECK_WIDTH = 0.36  # half of it, in face widths
+_LEAST_NECK = 0.001  # share of the frame's area
 _FILL_SWEEPS = 4
 
 
@@ -37,11 +38,13 @@ class ClipTorso:
 
     Attributes:
         rgb: (H, W, 3) float32, median colour of torso and neck, filled in where never seen.
+        neck_rgb: (H, W, 3) float32, the same of the neck alone, carried on over the whole frame.
         share: (128, 128) float32 in [0, 1], how often a pixel was torso, of the frames where no head hid it.
         weight: (128, 128) float32 in [0, 1], how often no head hid it.
     """
 
     rgb: Float32
+    neck_rgb: Float32
     share: Float32
     weight: Float32
 
@@ -71,14 +74,21 @@ def learn_torso(pictures: UInt8, labels: UInt8) -> ClipTorso:
     size = labels.shape[1]
     torso = np.stack([_known_torso(label) for label in labels])
     median, count = masked_median(pictures, torso)
-    known = np.minimum(count / np.float32(3), 1).astype(np.float32)
-    colour = fill(median.astype(np.float32), known, _FILL_SWEEPS)
+    colour = fill(median.astype(np.float32), _trust(count, len(labels)), _FILL_SWEEPS)
+    neck_median, neck_count = masked_median(pictures, torso & (labels == NECK))
+    bare = _trust(neck_count, len(labels))
+    neck = fill(neck_median.astype(np.float32), bare, _FILL_SWEEPS) if bare.sum() >= _LEAST_NECK * bare.size else colour
     free = np.mean(labels != HEAD, axis=0, dtype=np.float32)
     body = np.mean((labels == TORSO) | (labels == NECK), axis=0, dtype=np.float32)
     small = (min(_SMALL_PX, size), min(_SMALL_PX, size))
     weight = cv2.resize(free, small, interpolation=cv2.INTER_AREA)
     share = cv2.resize(body, small, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)
-    return ClipTorso(colour, np.clip(share, 0, 1).astype(np.float32), np.asarray(weight, np.float32))
+    return ClipTorso(colour, neck, np.clip(share, 0, 1).astype(np.float32), np.asarray(weight, np.float32))
+
+
+def _trust(count: npt.NDArray[np.uint16], frames: int) -> Float32:
+    """How far to trust a median: a pixel seen in two or three frames holds whatever moved there."""
+    return np.clip((count.astype(np.float32) - min(2, frames - 1)) / max(1.0, 0.1 * frames), 0, 1)
 
 
 def _known_torso(labels: UInt8) -> npt.NDArray[np.bool_]:
@@ -104,7 +114,7 @@ def make_layers(rgb: UInt8, labels: UInt8, head: HeadFrame, scene: UInt8, torso:
     truth = _blend(rgb, scene, person)
     outline = torso_outline(labels, head, torso)
     alpha = np.minimum(_soften(outline), np.where(labels == HEAD, np.float32(1), person))
-    return Layers(truth, fill_torso(rgb, labels, torso), np.round(alpha * 255).astype(np.uint8))
+    return Layers(truth, fill_torso(rgb, labels, head, torso), np.round(alpha * 255).astype(np.uint8))
 
 
 def soft_matte(rgb: UInt8, mask: npt.NDArray[np.bool_]) -> Float32:
@@ -152,11 +162,11 @@ def torso_outline(labels: UInt8, head: HeadFrame, torso: ClipTorso) -> npt.NDArr
     free = cv2.resize((~hidden).astype(np.float32), small, interpolation=cv2.INTER_AREA)
     here = cv2.resize(body.astype(np.float32), small, interpolation=cv2.INTER_AREA) / np.maximum(free, 1e-3)
     # What other frames saw behind this head counts, but less than what this frame sees beside it.
-    elsewhere = 0.5 * torso.weight * (free < 0.5)
+    elsewhere = 0.5 * np.clip((torso.weight - 0.2) / 0.5, 0, 1) * (free < 0.5)
     known = np.maximum((free >= 0.5).astype(np.float32), elsewhere)
     value = np.where(free >= 0.5, here, torso.share)
     smooth = fill(value[:, :, None].astype(np.float32), known.astype(np.float32), 2)[:, :, 0]
-    behind = cv2.resize(smooth, labels.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.5
+    behind = cv2.resize(smooth, labels.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.6
     return body | (hidden & (behind | _neck_behind(head, size)))
 
 
@@ -171,12 +181,13 @@ def _neck_behind(head: HeadFrame, size_px: int) -> npt.NDArray[np.bool_]:
     return column
 
 
-def fill_torso(rgb: UInt8, labels: UInt8, torso: ClipTorso) -> UInt8:
+def fill_torso(rgb: UInt8, labels: UInt8, head: HeadFrame, torso: ClipTorso) -> UInt8:
     """Colours of the torso layer everywhere: this frame's where they are seen, made up elsewhere.
 
     Args:
         rgb: (H, W, 3) uint8.
         labels: (H, W) uint8 class map.
+        head: Where the head is.
         torso: What the clip tells about the torso.
     """
     size = labels.shape[0]
@@ -187,10 +198,21 @@ def fill_torso(rgb: UInt8, labels: UInt8, torso: ClipTorso) -> UInt8:
     off_small = cv2.resize(off, small, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)[:, :, None]
     # The median stays sharp; only the smooth difference of light is taken from this frame.
     smooth = cv2.blur(fill(off_small.astype(np.float32), weight), (5, 5))
-    made = torso.rgb + cv2.resize(smooth, (size, size), interpolation=cv2.INTER_LINEAR)
+    made = _clip_colours(labels, head, torso) + cv2.resize(smooth, (size, size), interpolation=cv2.INTER_LINEAR)
     reach = max(1, round(_RIM * size))
     own = cv2.blur(known.astype(np.float32), (2 * reach + 1, 2 * reach + 1), borderType=cv2.BORDER_REPLICATE)
     return _blend(rgb, np.clip(made, 0, 255).astype(np.uint8), np.where(known, own, 0).astype(np.float32))
+
+
+def _clip_colours(labels: UInt8, head: HeadFrame, torso: ClipTorso) -> Float32:
+    """The clip's colours of the torso, (H, W, 3) float32; behind the chin those of the neck go on upwards."""
+    size = labels.shape[0]
+    across = np.abs((np.arange(size) + 0.5) / size - head.chin[0]) / (_NECK_WIDTH * head.width)
+    column = np.clip(2.4 - 1.6 * across, 0, 1).astype(np.float32)
+    hidden = (labels == HEAD).astype(np.float32)
+    reach = 2 * round(2 * _RIM * size) + 1
+    weight = cv2.blur(cv2.dilate(hidden, np.ones((reach, reach), np.uint8)), (reach, reach)) * column[None, :]
+    return np.asarray(cv2.blendLinear(torso.neck_rgb, torso.rgb, weight, 1 - weight), np.float32)
 
 
 def _soften(outline: npt.NDArray[np.bool_]) -> Float32:
