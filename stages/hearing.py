@@ -1,0 +1,138 @@
+"""From audio features on disk to what the head hears, a stretch at a time, at constant memory."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from radnerf.model import HeadModel
+from stages.errors import BadInput, RadnerfError
+from stages.formats import FEATURE_RATE_HZ, FPS
+
+ROWS_PER_FRAME = FEATURE_RATE_HZ // FPS
+"""Feature rows that pass while one frame is shown."""
+
+_MARGIN_FRAMES = 16  # the audio net looks eight frames back at most, half a window included
+
+
+@dataclass(frozen=True)
+class Features:
+    """Audio features that stay on disk.
+
+    Attributes:
+        values: (T, C) float32, 50 rows a second; a memory map.
+        front_end: What made them.
+        model: What identifies the front end's weights.
+    """
+
+    values: NDArray[np.float32]
+    front_end: str
+    model: str
+
+    @property
+    def frames(self) -> int:
+        """Frames that the sound lasts, the last one begun counted as whole: ``ceil(25 * seconds)``."""
+        return -(-len(self.values) // ROWS_PER_FRAME)
+
+
+@contextmanager
+def open_features(path: Path) -> Iterator[Features]:
+    """Open an ``AudioFeatures`` file without holding it in memory: its values are unpacked to a temporary file.
+
+    Args:
+        path: The npz.
+
+    Raises:
+        BadInput: The file is missing or damaged.
+        RadnerfError: There is no space for the temporary file.
+    """
+    hint = "delete it and run the same command again"
+    with tempfile.TemporaryDirectory(prefix="radnerf-features-") as folder:
+        plain = Path(folder) / "values.npy"
+        try:
+            with zipfile.ZipFile(path) as stored, stored.open("values.npy") as packed:
+                _unpack(packed, plain)
+            with np.load(path, allow_pickle=False) as bundle:
+                names = str(bundle["front_end"]), str(bundle["model"])
+            values = np.load(plain, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError as error:
+            raise BadInput(f"{path} is missing", hint="run the audio stage") from error
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise BadInput(f"{path} is damaged: {error}", hint=hint) from error
+        if values.dtype != np.float32 or values.ndim != 2 or len(values) == 0:
+            raise BadInput(f"{path} holds {values.dtype} {values.shape}, not (T, C) float32", hint=hint)
+        yield Features(values, *names)
+
+
+def _unpack(packed: Any, plain: Path) -> None:  # noqa: ANN401 - zipfile's stream type is private
+    try:
+        with plain.open("wb") as target:
+            shutil.copyfileobj(packed, target)
+    except OSError as error:
+        raise RadnerfError(
+            f"{plain} cannot be written: {error.strerror or error}", hint=f"free some space in {tempfile.gettempdir()}"
+        ) from error
+
+
+def check_heard(path: Path, head: HeadModel, header: dict[str, Any], features: Features) -> None:
+    """Check that sound was analysed as the sound was that a head was trained on.
+
+    Args:
+        path: The head's file, for the message.
+        head: The head.
+        header: Its file's header.
+        features: What it is to hear.
+
+    Raises:
+        BadInput: Front end, weights or width differ.
+    """
+    trained = (str(header.get("front_end", "")), str(header.get("front_end_model", "")), head.shape.features)
+    given = (features.front_end, features.model, features.values.shape[1])
+    if trained != given:
+        raise BadInput(
+            f"the sound was analysed with {_say(given)}, and {path} was trained with {_say(trained)}",
+            hint="use the same front end and weights, or run 'prepare' and 'train' again with the new ones",
+        )
+
+
+def _say(front_end: tuple[str, str, int]) -> str:
+    name, model, columns = front_end
+    return f"{name} {model}".rstrip() + f" ({columns} columns)"
+
+
+@torch.no_grad()
+def hear(head: HeadModel, features: Features, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """Audio codes and mouths of consecutive frames, from sound alone.
+
+    Args:
+        head: The trained head.
+        features: Of the whole sound; only the rows around these frames are read.
+        first: First frame.
+        last: Frame after the last one.
+
+    Returns:
+        code: (last - first, A) float.
+        mouth: (last - first, M) float.
+
+    Raises:
+        BadInput: The features hold values that are not finite.
+    """
+    # A picture may outlast its sound.
+    begin = max(0, min(first, features.frames) - _MARGIN_FRAMES)
+    rows = np.array(features.values[begin * ROWS_PER_FRAME : (last + _MARGIN_FRAMES) * ROWS_PER_FRAME])
+    if not np.isfinite(rows).all():
+        raise BadInput(
+            f"the audio features near {first / FPS:.1f} s are not finite", hint="delete them and run the stage again"
+        )
+    return head.hear(head.standardised(torch.from_numpy(rows)), torch.arange(first - begin, last - begin))

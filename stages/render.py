@@ -1,0 +1,236 @@
+"""Render a portrait that speaks: sound in, a video with that sound out, written as it renders."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from radnerf.camera import Camera, yaw_pitch_rotation
+from radnerf.kernels import get_backend
+from radnerf.kernels.protocol import Backend
+from radnerf.model import HeadModel
+from radnerf.portrait import Pose, put_over, render_head
+from radnerf.torso import TorsoModel
+from stages import progress
+from stages.backdrop import clip_background, picture_background, plain_background
+from stages.errors import BadInput
+from stages.formats import FPS, Track, atomic_path, save_json
+from stages.frame_queue import FrameQueue
+from stages.head_file import load_head
+from stages.hearing import Features, check_heard, hear, open_features
+from stages.media import VideoWriter
+from stages.motion import Motion, borrowed_motion, own_motion
+from stages.provenance import Statement, container_metadata, radnerf_version, sign_video
+from stages.settings import RenderSettings
+from stages.speech_job import SpeechJob, load_job
+from stages.torso_file import load_torso
+from stages.training_data import camera_of
+
+_FRAMES_AT_ONCE = 250  # whose sound is heard together; ten seconds
+_LEAST_SIZE_PX = 16
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A speech and the trained subject that is to speak it; see ``SpeechFolder`` and ``Workspace``."""
+
+    job: Path
+    speech: Path
+    features: Path
+    head: Path
+    torso: Path
+    background: Path
+    track: Path
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the stage writes.
+
+    Attributes:
+        video: H.264 and AAC in MP4.
+        summary: What was made and what it took (JSON).
+    """
+
+    video: Path
+    summary: Path
+
+
+def run(inputs: Inputs, outputs: Outputs, settings: RenderSettings, *, backend: str = "auto") -> None:
+    """Render a speech.
+
+    The video has ``ceil(25 * seconds)`` frames, and picture and sound both begin at 0. The summary's ``seconds`` is
+    the time that rendering took, signing included, ``fps`` the frames over it, ``peak_rss_mb`` the most memory that
+    this process and the encoder had, ``duration_s`` the length of the video.
+
+    Args:
+        inputs: The speech and the subject.
+        outputs: Where to write.
+        settings: How.
+        backend: The kernels' name.
+
+    Raises:
+        BadInput: A file is missing, damaged, or does not fit the others, or the job asks for what cannot be.
+        RadnerfError: The video cannot be written, as on a full disk.
+    """
+    started = time.monotonic()
+    job = load_job(inputs.job)
+    head, header = load_head(inputs.head, backend)
+    size_px = job.size_px or settings.size_px or int(header["settings"]["size_px"])
+    if size_px < _LEAST_SIZE_PX:
+        raise BadInput(f"render.size_px is {size_px}", hint=f"give {_LEAST_SIZE_PX} or more, or 0 for the trained size")
+    track = Track.load(inputs.track)
+    scene = _Scene(
+        head=head,
+        torso=load_torso(inputs.torso, backend),
+        kernels=get_backend(backend),
+        camera=camera_of(track).scaled(size_px),
+        motion=own_motion(track) if job.pose is None else borrowed_motion(track, Track.load(job.pose)),
+        eyes=job.eyes,
+        turn=yaw_pitch_rotation(*job.view_deg),
+        background=torch.from_numpy(_background(job, inputs.background, size_px)).float() / 255,
+    )
+    with open_features(inputs.features) as features:
+        check_heard(inputs.head, head, header, features)
+        _write(inputs, outputs, settings, job, scene, features)
+        frames = features.frames
+    seconds = time.monotonic() - started
+    save_json(
+        outputs.summary,
+        {
+            "video": str(outputs.video),
+            "frames": frames,
+            "seconds": round(seconds, 2),
+            "fps": round(frames / seconds, 2),
+            "peak_rss_mb": round(peak_rss_mb(), 1),
+            "duration_s": frames / FPS,
+            "frames_per_second": FPS,
+            "width": size_px + size_px % 2,
+            "height": size_px + size_px % 2,
+            "backend": scene.kernels.name,
+            "signed": settings.sign,
+        },
+    )
+
+
+def peak_rss_mb() -> float:
+    """The most memory that this process had at once, and the largest process that it started and that has ended."""
+    unit = 1024**2 if sys.platform == "darwin" else 1024
+    return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
+
+
+def _background(job: SpeechJob, own: Path, size_px: int) -> npt.NDArray[np.uint8]:
+    if job.background_colour is not None:
+        return plain_background(job.background_colour, size_px)
+    if job.background_image is not None:
+        return picture_background(job.background_image, size_px)
+    return clip_background(own, size_px)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Everything that a frame is made of, but its sound.
+
+    Attributes:
+        head, torso: The trained models.
+        kernels: What marches and composites.
+        camera: At the video's size.
+        motion: Poses and blinks.
+        eyes: How open the eyes stay; None for the motion's blinks.
+        turn: (3, 3) float32, of the head beyond its pose, in its own frame.
+        background: (S, S, 3) float in [0, 1].
+    """
+
+    head: HeadModel
+    torso: TorsoModel
+    kernels: Backend
+    camera: Camera
+    motion: Motion
+    eyes: float | None
+    turn: Tensor
+    background: Tensor
+
+    def frame(self, index: int, code: Tensor, mouth: Tensor) -> npt.NDArray[np.uint8]:
+        """A frame of the video.
+
+        The torso follows the motion's own pose: a head turned by ``turn`` turns on its neck.
+
+        Args:
+            index: Number of the frame.
+            code: (1, A) float, audio code.
+            mouth: (1, M) float, mouth components.
+
+        Returns:
+            (S, S, 3) uint8 RGB.
+        """
+        eye = self.motion.eye(index) if self.eyes is None else self.eyes
+        condition = self.head.condition(code, mouth, torch.tensor([eye]))
+        pose = self.motion.pose(index)
+        behind = put_over(self.torso.render(self.camera, pose.rotation, pose.translation), self.background)
+        turned = Pose(pose.rotation @ self.turn, pose.translation)
+        picture = put_over(render_head(self.head, self.kernels, self.camera, turned, condition), behind)
+        return (picture.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def _frames(scene: _Scene, features: Features) -> Iterator[npt.NDArray[np.uint8]]:
+    """Every frame of the video in order."""
+    for first in range(0, features.frames, _FRAMES_AT_ONCE):
+        last = min(first + _FRAMES_AT_ONCE, features.frames)
+        code, mouth = hear(scene.head, features, first, last)
+        for index in range(first, last):
+            row = slice(index - first, index - first + 1)
+            yield scene.frame(index, code[row], mouth[row])
+
+
+def _write(
+    inputs: Inputs, outputs: Outputs, settings: RenderSettings, job: SpeechJob, scene: _Scene, features: Features
+) -> None:
+    """Render, encode and sign; the video appears only when it is whole."""
+    model_version = _model_version(inputs)
+    side = scene.camera.width_px
+    outputs.video.parent.mkdir(parents=True, exist_ok=True)
+    # In a folder of its own, so that it is signed under its own name.
+    with (
+        atomic_path(outputs.video) as temporary,
+        tempfile.TemporaryDirectory(prefix=".rendering-", dir=outputs.video.parent) as folder,
+    ):
+        video = Path(folder) / outputs.video.name
+        with (
+            VideoWriter(
+                video,
+                (side, side),
+                FPS,
+                audio=inputs.speech,
+                length=features.frames,
+                crf=settings.crf,
+                metadata=container_metadata(job.subject, model_version, job.consent),
+            ) as writer,
+            FrameQueue(writer) as waiting,
+        ):
+            for frame in progress.track(_frames(scene, features), "render", features.frames):
+                waiting.put(frame)
+        if settings.sign:
+            statement = Statement(job.subject, model_version, job.consent, radnerf_version(), dt.datetime.now(dt.UTC))
+            sign_video(video, statement)
+        video.replace(temporary)
+
+
+def _model_version(inputs: Inputs) -> str:
+    """What identifies the trained model: the beginnings of both files' SHA-256."""
+    digests = []
+    for path in (inputs.head, inputs.torso):
+        with path.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest()[:12])
+    return "-".join(digests)
