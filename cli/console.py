@@ -42,12 +42,14 @@ class _Plain:
         self._stream = stream
         self._last: dict[tuple[str, str], float] = {}
         self._began: dict[str, float] = {}
+        self._label_began: dict[tuple[str, str], float] = {}
 
     def show(self, stage: str, progress: Progress) -> None:
         """Write a line when the work is new, is done, or was not heard of for a while."""
         now = time.monotonic()
         key = (stage, progress.label)
-        begins = self._began.setdefault(stage, now)
+        self._began.setdefault(stage, now)
+        begins = self._label_began.setdefault(key, now)
         done = progress.total > 0 and progress.done >= progress.total
         if key in self._last and not done and now - self._last[key] < PLAIN_INTERVAL_S:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +37,7 @@ from cli.subject import (
 )
 from cli.workflow import Execution, Outcome, run_steps
 from stages import formats
+from stages.colours import parse_colour
 from stages.errors import BadInput
 from stages.workspace import SpeechFolder, Workspace, open_subject
 
@@ -51,6 +51,9 @@ EXAMPLES = examples(
 VIDEO_BYTES_PER_SECOND = 2_000_000
 """A generous guess at the size of a second of video, with its copy."""
 
+PICTURE_CHECK_PX = 16
+"""Size at which a background picture is read once before the work begins."""
+
 MAX_VIEW_DEG = 45.0
 """Largest turn that ``--view`` takes; a field has only seen what the clip showed."""
 
@@ -63,7 +66,7 @@ def speak(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="[default: ./SUBJECT_SPEECH.mp4]")
     ] = None,
     background: Annotated[
-        str | None, typer.Option("--background", metavar="COLOUR|FILE", help="'#rrggbb', or a picture.")
+        str | None, typer.Option("--background", metavar="COLOUR|FILE", help="'#rrggbb', a CSS name, or a picture.")
     ] = None,
     eyes: Annotated[
         str, typer.Option("--eyes", metavar="OPEN|sequence", help="0 (shut) to 1 (open), or the clip's own blinks.")
@@ -146,33 +149,17 @@ def read_background(text: str | None) -> tuple[list[int] | None, Path | None]:
     if text is None:
         return None, None
     if Path(text).is_file():
-        check_picture(Path(text))
+        from stages.backdrop import picture_background
+
+        # Only to know that it can be read.
+        picture_background(Path(text), PICTURE_CHECK_PX)
         return None, Path(text)
-    if found := re.fullmatch(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", text):
-        return [int(part, 16) for part in found.groups()], None
-    named = {"black": 0, "grey": 128, "gray": 128, "white": 255}
-    if text in named:
-        return [named[text]] * 3, None
-    if text == "green":
-        return [0, 255, 0], None
-    raise BadInput(
-        f"--background is {text!r}, neither a colour nor a picture that is there",
-        hint="give '#rrggbb', black, grey, white, green, or a picture's path",
-    )
-
-
-def check_picture(path: Path) -> None:
-    """Raise when a file cannot be read as a picture.
-
-    Raises:
-        BadInput: It cannot.
-    """
-    import cv2
-    import numpy as np
-
-    data = np.fromfile(path, dtype=np.uint8)
-    if data.size == 0 or cv2.imdecode(data, cv2.IMREAD_COLOR) is None:
-        raise BadInput(f"{path} is no picture", hint="give a PNG or JPEG file, or a colour such as '#204060'")
+    try:
+        return list(parse_colour(text)), None
+    except BadInput as error:
+        raise BadInput(
+            f"--background is {text!r}, neither a colour nor a file that is there", hint=error.hint
+        ) from error
 
 
 def write_job(

