@@ -68,10 +68,11 @@ def run(inputs: Inputs, outputs: Outputs, settings: BackgroundSettings) -> None:
     scene, _ = still_scene(pictures, labels != BACKGROUND)
     torso = learn_torso(pictures, labels)
     del pictures, labels
-    work = partial(layer_chunk, inputs.frames, inputs.parsing, heads, scene, torso)
+    work = partial(layer_chunk, inputs.frames, inputs.parsing, scene, torso)
+    jobs = [(stretch, heads[stretch.start : stretch.stop]) for stretch in chunks(counts[0])]
     with atomic_path(outputs.layers) as temporary, ArchiveWriter(temporary) as writer:
         done = 0
-        for members in map_chunks(work, chunks(counts[0])):
+        for members in map_chunks(work, jobs):
             for truth, colour, alpha in members:
                 writer.add(frame_name(done, ".truth.jpg"), truth)
                 writer.add(frame_name(done, ".torso.jpg"), colour)
@@ -96,21 +97,20 @@ def _samples(frames: Archive, parsing: Archive, wanted: int, count: int) -> tupl
 
 
 def layer_chunk(
-    frames: Path, parsing: Path, heads: list[HeadFrame], scene: UInt8, torso: ClipTorso, stretch: range
+    frames: Path, parsing: Path, scene: UInt8, torso: ClipTorso, job: tuple[range, list[HeadFrame]]
 ) -> list[tuple[bytes, bytes, bytes]]:
     """The layers of consecutive frames, encoded: truth and torso as JPEG, the torso's alpha as PNG.
 
     Args:
         frames: The frames' archive.
         parsing: The class maps' archive.
-        heads: Where the head is in every frame of the clip.
         scene: (H, W, 3) uint8, the still scene.
         torso: What the clip tells about the torso.
-        stretch: The frames wanted.
+        job: The frames wanted and where the head is in each.
     """
     members = []
     with Archive(frames) as pictures, Archive(parsing) as maps:
-        for index in stretch:
-            layers = make_layers(load_rgb(pictures, index), load_grey(maps, index), heads[index], scene, torso)
+        for index, head in zip(*job, strict=True):
+            layers = make_layers(load_rgb(pictures, index), load_grey(maps, index), head, scene, torso)
             members.append((encode_jpeg(layers.truth), encode_jpeg(layers.torso), encode_png(layers.alpha)))
     return members

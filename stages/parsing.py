@@ -75,10 +75,14 @@ def run(inputs: Inputs, outputs: Outputs, settings: ParsingSettings) -> None:
         clip = sample_clip(archive, heads, settings.working_size_px)
     report("parsing", 0, count)
     parser = PARSERS[choose_parser(settings.model)](clip)
-    work = partial(parse_chunk, inputs.frames, heads, parser, settings.working_size_px)
+    work = partial(parse_chunk, inputs.frames, parser, settings.working_size_px)
+    jobs = [
+        ChunkJob(stretch, first := max(stretch.start - _TIME_RADIUS, 0), heads[first : stretch.stop + _TIME_RADIUS])
+        for stretch in chunks(count)
+    ]
     with atomic_path(outputs.parsing) as temporary, ArchiveWriter(temporary) as writer:
         done = 0
-        for pngs in map_chunks(work, chunks(count)):
+        for pngs in map_chunks(work, jobs):
             for png in pngs:
                 writer.add(frame_name(done, ".png"), png)
                 done += 1
@@ -91,33 +95,45 @@ def sample_clip(archive: Archive, heads: list[HeadFrame], size_px: int) -> list[
     return [(_small(load_rgb(archive, int(index)), size_px), heads[index]) for index in indices]
 
 
-def parse_chunk(frames: Path, heads: list[HeadFrame], parser: Parser, size_px: int, stretch: range) -> list[bytes]:
+@dataclass(frozen=True)
+class ChunkJob:
+    """Consecutive frames to parse.
+
+    Attributes:
+        stretch: The frames wanted.
+        first: The first frame to look at; a few before and after those wanted are looked at too.
+        heads: Where the head is in the frames to look at, from ``first`` on.
+    """
+
+    stretch: range
+    first: int
+    heads: list[HeadFrame]
+
+
+def parse_chunk(frames: Path, parser: Parser, size_px: int, job: ChunkJob) -> list[bytes]:
     """Class maps of consecutive frames, as PNG.
 
     Args:
         frames: The frames' archive.
-        heads: Where the head is in every frame of the clip.
         parser: Says what each pixel is made of.
         size_px: Side at which it works.
-        stretch: The frames wanted; a few before and after them are looked at too.
+        job: Which frames.
     """
-    first = max(stretch.start - _TIME_RADIUS, 0)
-    last = min(stretch.stop + _TIME_RADIUS, len(heads))
     pngs: list[bytes] = []
     with Archive(frames) as archive:
         guides: dict[int, UInt8] = {}
 
         def moments() -> Iterator[Moment]:
-            for index in range(first, last):
+            for index, head in enumerate(job.heads, start=job.first):
                 rgb = load_rgb(archive, index)
                 guides[index] = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
                 small = _small(rgb, size_px)
-                yield Moment(index, small, parser.shares(small, heads[index]))
+                yield Moment(index, small, parser.shares(small, head))
 
         for moment in blend_over_time(moments(), _TIME_RADIUS):
             guide = guides.pop(moment.index)
-            if moment.index in stretch:
-                pngs.append(encode_png(_label(moment, guide, heads[moment.index])))
+            if moment.index in job.stretch:
+                pngs.append(encode_png(_label(moment, guide, job.heads[moment.index - job.first])))
     return pngs
 
 

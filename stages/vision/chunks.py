@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import cv2
 
+Job = TypeVar("Job")
 T = TypeVar("T")
 
 CHUNK_FRAMES = 50
@@ -25,23 +26,23 @@ def chunks(count: int) -> list[range]:
     return [range(start, min(start + CHUNK_FRAMES, count)) for start in range(0, count, CHUNK_FRAMES)]
 
 
-def map_chunks(work: Callable[[range], T], stretches: Sequence[range]) -> Iterator[T]:
-    """Call ``work`` on every stretch, in two processes when the clip is long, and yield the results in order.
+def map_chunks(work: Callable[[Job], T], jobs: Sequence[Job]) -> Iterator[T]:
+    """Call ``work`` on every chunk's job, in two processes when there are many, and yield the results in order.
 
     Args:
         work: A picklable callable.
-        stretches: From ``chunks``.
+        jobs: What each call gets, picklable: one for every stretch of ``chunks``.
     """
     workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-    if workers < 2 or len(stretches) < _WORTH_A_PROCESS:
-        yield from map(work, stretches)
+    if workers < 2 or len(jobs) < _WORTH_A_PROCESS:
+        yield from map(work, jobs)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
         pending: deque[Future[T]] = deque()
         try:
-            for stretch in stretches:
-                pending.append(pool.submit(work, stretch))
+            for job in jobs:
+                pending.append(pool.submit(work, job))
                 if len(pending) > workers:
                     yield pending.popleft().result()
             while pending:

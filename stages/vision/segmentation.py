@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from stages.errors import BadInput
 from stages.vision.colour_model import ColourModel, Sample, learn_colours
+from stages.vision.face_mesh import mediapipe, silenced
 from stages.vision.head_frame import HeadFrame
 from stages.vision.models import MULTICLASS_SEGMENTER, find_model
 from stages.vision.scene_model import SceneModel, learn_scene
@@ -57,9 +58,10 @@ class PersonSegmenter:
     def person(self, rgb: UInt8) -> Float32:
         """(S, S) float32 in [0, 1], how surely a pixel belongs to a person, for a (S, S, 3) uint8 frame."""
         if self._solution is None:
-            from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
-
-            self._solution = SelfieSegmentation(model_selection=0)
+            package = mediapipe()
+            with silenced():
+                self._solution = package.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+                self._solution.process(rgb)  # the graph's threads start, and talk, with the first picture
         mask: Float32 = self._solution.process(rgb).segmentation_mask
         return np.clip(mask, 0, 1)
 
@@ -94,11 +96,10 @@ class MulticlassParser:
 
     def shares(self, rgb: UInt8, head: HeadFrame) -> Float32:
         """See ``Parser.shares``."""
-        import mediapipe as mp
-
+        package = mediapipe()
         if self._segmenter is None:
             self._segmenter = _open_multiclass(self.model)
-        image = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
+        image = package.Image(image_format=package.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
         result = self._segmenter.segment(image)
         confidences = [np.asarray(mask.numpy_view(), np.float32) for mask in result.confidence_masks]
         return multiclass_to_shares(np.stack(confidences, axis=-1).reshape(*rgb.shape[:2], -1), head)
@@ -131,15 +132,16 @@ def multiclass_to_shares(confidences: Float32, head: HeadFrame) -> Float32:
 
 
 def _open_multiclass(model: Path) -> Any:  # noqa: ANN401 - MediaPipe has no types
-    from mediapipe.tasks.python import BaseOptions, vision
-
-    options = vision.ImageSegmenterOptions(
-        base_options=BaseOptions(model_asset_buffer=model.read_bytes()), output_confidence_masks=True
+    tasks = mediapipe().tasks
+    options = tasks.vision.ImageSegmenterOptions(
+        base_options=tasks.BaseOptions(model_asset_buffer=model.read_bytes()), output_confidence_masks=True
     )
     try:
-        return vision.ImageSegmenter.create_from_options(options)
+        with silenced():
+            return tasks.vision.ImageSegmenter.create_from_options(options)
     except (RuntimeError, ValueError) as error:
-        raise BadInput(f"{model} is no segmentation model: {error}", hint=f"give {MULTICLASS_SEGMENTER}") from error
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"{model} is no segmentation model: {reason}", hint=f"give {MULTICLASS_SEGMENTER}") from error
 
 
 ClipFrame = tuple[UInt8, HeadFrame]
