@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ from stages.training_data import camera_of
 
 _FRAMES_AT_ONCE = 250  # whose sound is heard together; ten seconds
 _LEAST_SIZE_PX = 16
+_SCRATCH = ".rendering-"
 
 
 @dataclass(frozen=True)
@@ -201,10 +203,13 @@ def _write(
     model_version = _model_version(inputs)
     side = scene.camera.width_px
     outputs.video.parent.mkdir(parents=True, exist_ok=True)
+    for left_over in outputs.video.parent.glob(f"{_SCRATCH}*"):
+        # By a run that was killed.
+        shutil.rmtree(left_over, ignore_errors=True)
     # In a folder of its own, so that it is signed under its own name.
     with (
         atomic_path(outputs.video) as temporary,
-        tempfile.TemporaryDirectory(prefix=".rendering-", dir=outputs.video.parent) as folder,
+        tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=outputs.video.parent) as folder,
     ):
         video = Path(folder) / outputs.video.name
         with (

@@ -187,12 +187,35 @@ def test_a_view_turns_the_head_and_leaves_the_torso(subject: Workspace) -> None:
     torch.testing.assert_close(seen["torso"], pose)
 
 
-def test_rendering_is_deterministic(subject: Workspace) -> None:
+def test_rendering_is_deterministic_whatever_was_left_behind(subject: Workspace) -> None:
     folder = _speech(subject, 0.3)
+    (folder.root / ".rendering-killed").mkdir()
     _render(subject, folder)
+    assert not (folder.root / ".rendering-killed").exists()
     first = _pictures(folder.video)
     _render(subject, folder)
     np.testing.assert_array_equal(first, _pictures(folder.video))
+
+
+def test_a_picture_and_another_subjects_motion_go_into_the_video(
+    subject: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes: list[render._Scene] = []
+    monkeypatch.setattr(render, "_write", lambda *values: scenes.append(values[4]))
+    files = {
+        key: {"file": name, "sha256": "0" * 64}
+        for key, name in (("background_image", "background"), ("pose", "pose.npz"))
+    }
+    folder = _speech(subject, 0.2, files)
+    (folder.root / "background").write_bytes(encode_png(np.full((9, 30, 3), (255, 0, 51), np.uint8)))
+    other = make_track(frames=60, distance_cm=80.0, eye_open=0.5)
+    other.save(folder.root / "pose.npz")
+    _render(subject, folder)
+    own = Track.load(subject.track)
+    torch.testing.assert_close(scenes[0].background[0, 0], torch.tensor([1.0, 0.0, 0.2]))
+    assert scenes[0].background.shape == (SIZE_PX, SIZE_PX, 3)
+    assert scenes[0].motion.eye(59) == 0.5
+    np.testing.assert_array_equal(scenes[0].motion.rotation, borrowed_motion(own, other).rotation)
 
 
 def test_a_failure_leaves_no_video_and_nothing_half_made(subject: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
