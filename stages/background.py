@@ -16,8 +16,9 @@ from stages.vision.chunks import chunks, map_chunks
 from stages.vision.clip import count_frames, load_grey, load_rgb
 from stages.vision.head_frame import HeadFrame, head_frames
 from stages.vision.images import encode_jpeg, encode_png
-from stages.vision.layers import ClipTorso, UInt8, learn_torso, make_layers
+from stages.vision.layers import UInt8, make_layers
 from stages.vision.still_scene import still_scene
+from stages.vision.torso_model import ClipTorso, learn_torso
 
 
 @dataclass(frozen=True)

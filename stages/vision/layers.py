@@ -8,6 +8,7 @@ neck and shoulders beneath it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
@@ -16,37 +17,17 @@ import numpy.typing as npt
 from stages.formats import BACKGROUND, HEAD, NECK, TORSO
 from stages.vision.guided_filter import guided_upsample
 from stages.vision.head_frame import HeadFrame
-from stages.vision.median import masked_median
 from stages.vision.push_pull import fill
+from stages.vision.torso_model import RIM, ClipTorso, known_torso
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
-_SMALL_PX = 128  # side at which smooth things are computed
 _SOFT_EDGE = 1 / 128  # of the frame's side, width of the matte at the silhouette
 _MATTE_EPSILON = 1e-3
-_RIM = 1 / 128  # of the frame's side, kept off the head: hair's and chin's mixed pixels
+_CHANGE_OF_LIGHT = 30.0  # 8-bit levels
 _NECK_LENGTH = 0.10  # of the frame's height, how far the neck runs on behind the chin
 _NECK_WIDTH = 0.36  # half of it, in face widths
-_LEAST_NECK = 0.001  # share of the frame's area
-_FILL_SWEEPS = 4
-
-
-@dataclass(frozen=True)
-class ClipTorso:
-    """What the clip tells about the torso at each pixel of the frame.
-
-    Attributes:
-        rgb: (H, W, 3) float32, median colour of torso and neck, filled in where never seen.
-        neck_rgb: (H, W, 3) float32, the same of the neck alone, carried on over the whole frame.
-        share: (128, 128) float32 in [0, 1], how often a pixel was torso, of the frames where no head hid it.
-        weight: (128, 128) float32 in [0, 1], how often no head hid it.
-    """
-
-    rgb: Float32
-    neck_rgb: Float32
-    share: Float32
-    weight: Float32
 
 
 @dataclass(frozen=True)
@@ -64,42 +45,6 @@ class Layers:
     alpha: UInt8
 
 
-def learn_torso(pictures: UInt8, labels: UInt8) -> ClipTorso:
-    """Gather what is seen of the torso over a clip.
-
-    Args:
-        pictures: (N, H, W, 3) uint8, frames spread over the clip.
-        labels: (N, H, W) uint8, their class maps.
-    """
-    size = labels.shape[1]
-    torso = np.stack([_known_torso(label) for label in labels])
-    median, count = masked_median(pictures, torso)
-    colour = fill(median.astype(np.float32), _trust(count, len(labels)), _FILL_SWEEPS)
-    neck_median, neck_count = masked_median(pictures, torso & (labels == NECK))
-    bare = _trust(neck_count, len(labels))
-    neck = fill(neck_median.astype(np.float32), bare, _FILL_SWEEPS) if bare.sum() >= _LEAST_NECK * bare.size else colour
-    free = np.mean(labels != HEAD, axis=0, dtype=np.float32)
-    body = np.mean((labels == TORSO) | (labels == NECK), axis=0, dtype=np.float32)
-    small = (min(_SMALL_PX, size), min(_SMALL_PX, size))
-    weight = cv2.resize(free, small, interpolation=cv2.INTER_AREA)
-    share = cv2.resize(body, small, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)
-    return ClipTorso(colour, neck, np.clip(share, 0, 1).astype(np.float32), np.asarray(weight, np.float32))
-
-
-def _trust(count: npt.NDArray[np.uint16], frames: int) -> Float32:
-    """How far to trust a median: a pixel seen in two or three frames holds whatever moved there."""
-    return np.clip((count.astype(np.float32) - min(2, frames - 1)) / max(1.0, 0.1 * frames), 0, 1)
-
-
-def _known_torso(labels: UInt8) -> npt.NDArray[np.bool_]:
-    """Torso and neck, a rim around everything else left out."""
-    reach = max(1, round(_RIM * labels.shape[0]))
-    body = ((labels == TORSO) | (labels == NECK)).astype(np.uint8)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    known: npt.NDArray[np.bool_] = cv2.erode(body, kernel, borderType=cv2.BORDER_REPLICATE) > 0
-    return known
-
-
 def make_layers(rgb: UInt8, labels: UInt8, head: HeadFrame, scene: UInt8, torso: ClipTorso) -> Layers:
     """Part one frame into layers.
 
@@ -112,6 +57,7 @@ def make_layers(rgb: UInt8, labels: UInt8, head: HeadFrame, scene: UInt8, torso:
     """
     person = soft_matte(rgb, labels != BACKGROUND)
     truth = _blend(rgb, scene, person)
+    torso = torso.in_posture_of(rgb, labels)
     outline = torso_outline(labels, head, torso)
     alpha = np.minimum(_soften(outline), np.where(labels == HEAD, np.float32(1), person))
     return Layers(truth, fill_torso(rgb, labels, head, torso), np.round(alpha * 255).astype(np.uint8))
@@ -175,9 +121,10 @@ def _neck_behind(head: HeadFrame, size_px: int) -> npt.NDArray[np.bool_]:
     middle = head.chin * size_px
     half = _NECK_WIDTH * head.width * size_px
     top = _NECK_LENGTH * size_px
-    y, x = np.mgrid[:size_px, :size_px].astype(np.float32) + 0.5
-    u, v = np.abs(x - middle[0]) / half, (middle[1] - y) / top
-    column: npt.NDArray[np.bool_] = (u < 1) & (v < np.sqrt(np.clip(1 - u * u, 0, 1)))
+    at = np.arange(size_px, dtype=np.float32) + 0.5
+    u, v = np.abs(at - middle[0]) / half, (middle[1] - at) / top
+    height = np.where(u < 1, np.sqrt(np.clip(1 - u * u, 0, 1)), -np.inf)
+    column: npt.NDArray[np.bool_] = v[:, None] < height[None, :]
     return column
 
 
@@ -191,28 +138,44 @@ def fill_torso(rgb: UInt8, labels: UInt8, head: HeadFrame, torso: ClipTorso) -> 
         torso: What the clip tells about the torso.
     """
     size = labels.shape[0]
-    known = _known_torso(labels)
+    known = known_torso(labels)
     small = torso.share.shape[::-1]
-    weight = cv2.resize(known.astype(np.float32), small, interpolation=cv2.INTER_AREA)
-    off = (rgb.astype(np.float32) - torso.rgb) * known[:, :, None]
-    off_small = cv2.resize(off, small, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)[:, :, None]
+    clip_rgb = _clip_colours(labels, head, torso)
+    light = _change_of_light(rgb, clip_rgb, known, small)
     # The median stays sharp; only the smooth difference of light is taken from this frame.
-    smooth = cv2.blur(fill(off_small.astype(np.float32), weight), (5, 5))
-    made = _clip_colours(labels, head, torso) + cv2.resize(smooth, (size, size), interpolation=cv2.INTER_LINEAR)
-    reach = max(1, round(_RIM * size))
+    made = cv2.add(clip_rgb, cv2.resize(light, (size, size)), dtype=cv2.CV_8U)
+    reach = max(1, round(RIM * size))
     own = cv2.blur(known.astype(np.float32), (2 * reach + 1, 2 * reach + 1), borderType=cv2.BORDER_REPLICATE)
-    return _blend(rgb, np.clip(made, 0, 255).astype(np.uint8), np.where(known, own, 0).astype(np.float32))
+    return _blend(rgb, np.asarray(made, np.uint8), own * known)
 
 
-def _clip_colours(labels: UInt8, head: HeadFrame, torso: ClipTorso) -> Float32:
-    """The clip's colours of the torso, (H, W, 3) float32; behind the chin those of the neck go on upwards."""
+def _change_of_light(rgb: UInt8, clip_rgb: UInt8, known: npt.NDArray[np.bool_], small: tuple[int, int]) -> Float32:
+    """By how much this frame's torso is lighter than the clip's, smooth, carried on where it is not seen."""
+    middle = (2 * small[0], 2 * small[1])
+    here = cv2.resize(known.astype(np.float32), middle, interpolation=cv2.INTER_AREA)
+    off = cv2.subtract(
+        cv2.resize(rgb, middle, interpolation=cv2.INTER_AREA),
+        cv2.resize(clip_rgb, middle, interpolation=cv2.INTER_AREA),
+        dtype=cv2.CV_32F,
+    )
+    # A fold that moved is no change of light.
+    largest = reduce(cv2.max, cv2.split(np.abs(off)))
+    trusted = cv2.exp(-((largest / _CHANGE_OF_LIGHT) ** 2)) * (here > 0.99)
+    weight = cv2.resize(trusted, small, interpolation=cv2.INTER_AREA)
+    sums = cv2.resize(off * cv2.merge([trusted] * 3), small, interpolation=cv2.INTER_AREA)
+    mean = sums / cv2.merge([np.maximum(weight, 1e-3)] * 3)
+    return np.asarray(cv2.blur(fill(mean.astype(np.float32), weight), (9, 9)), np.float32)
+
+
+def _clip_colours(labels: UInt8, head: HeadFrame, torso: ClipTorso) -> UInt8:
+    """The clip's colours of the torso, (H, W, 3) uint8; behind the chin those of the neck go on upwards."""
     size = labels.shape[0]
     across = np.abs((np.arange(size) + 0.5) / size - head.chin[0]) / (_NECK_WIDTH * head.width)
     column = np.clip(2.4 - 1.6 * across, 0, 1).astype(np.float32)
     hidden = (labels == HEAD).astype(np.float32)
-    reach = 2 * round(2 * _RIM * size) + 1
+    reach = 2 * round(2 * RIM * size) + 1
     weight = cv2.blur(cv2.dilate(hidden, np.ones((reach, reach), np.uint8)), (reach, reach)) * column[None, :]
-    return np.asarray(cv2.blendLinear(torso.neck_rgb, torso.rgb, weight, 1 - weight), np.float32)
+    return _blend(torso.neck_rgb, torso.rgb, weight)
 
 
 def _soften(outline: npt.NDArray[np.bool_]) -> Float32:
