@@ -11,8 +11,8 @@ from radnerf.encoding import spherical_harmonics
 from radnerf.grid import GridSpec, HashGrid
 from radnerf.mlp import ConditionedMLP
 
-DENSITY_SHIFT = -3.0
-"""Added before the exponential: an untrained field is thin (0.05 / cm), so that occupancy prunes it early."""
+DENSITY_SHIFT = -5.0
+"""Added before the exponential: an untrained field is thin (0.007 / cm), so that occupancy prunes it early."""
 
 MAX_LOG_DENSITY = 7.0
 """Above it density says nothing more, and its gradient would overflow."""

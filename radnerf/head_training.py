@@ -24,6 +24,9 @@ from radnerf.volume import over
 UPDATE_EVERY = 16
 """Steps between updates of the occupancy grid (arXiv 2201.05989, appendix C)."""
 
+VISIBILITY_DECAY = 0.7
+"""Of a cell's visibility at each update: an unseen cell is forgotten after a few hundred steps."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -94,7 +97,7 @@ class HeadSchedule:
     code_drop: float
     lips_weight: float
     density_threshold: float = 0.05
-    visible_threshold: float = 0.01
+    visible_threshold: float = 0.02
 
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -319,15 +322,15 @@ class HeadTrainer:
             sigma: Tensor = field.density(points, condition, functional.one_hot(which, len(frames)).float())[0]  # type: ignore[operator]
             return sigma
 
-        cells = model.mask.numel() // 32
+        self.visibility.fade(VISIBILITY_DECAY)
+        seen = self.visibility.mask(self.schedule.visible_threshold)
         self.occupancy.update(
             density,
             threshold=self.schedule.density_threshold,
             generator=self.generator,
-            random_cells=cells,
+            random_cells=model.mask.numel() // 64,
+            within=seen & self.hull,
         )
-        self.visibility.fade(0.95)
-        seen = self.visibility.mask(self.schedule.visible_threshold)
         model.mask.copy_(self.occupancy.mask & seen & self.hull)
 
     def state_dict(self) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class OccupancyGrid(nn.Module):
         generator: torch.Generator,
         decay: float = 0.95,
         random_cells: int | None = None,
+        within: Tensor | None = None,
         points_at_once: int = 1 << 16,
     ) -> None:
         """Look at the density again, at one random place in each cell looked at.
@@ -83,12 +84,13 @@ class OccupancyGrid(nn.Module):
             decay: Factor on what a cell had, 0 to 1.
             random_cells: How many cells to draw, with replacement, to look at besides all occupied ones;
                 None looks at every cell.
+            within: (G, G, G) bool, the cells that are ever looked at; None for all. The others stay as they are.
             points_at_once: Most points given to density_fn in one call.
 
         Raises:
             Diverged: density_fn returned a number that is not finite.
         """
-        cells = self._choose_cells(random_cells, generator)
+        cells = self._choose_cells(random_cells, within, generator)
         seen = torch.empty(len(cells), device=cells.device)
         for first in range(0, len(cells), points_at_once):
             some = cells[first : first + points_at_once]
@@ -100,13 +102,14 @@ class OccupancyGrid(nn.Module):
         flat[cells] = torch.maximum(flat[cells] * decay, seen)
         self._threshold(threshold)
 
-    def _choose_cells(self, random_cells: int | None, generator: torch.Generator) -> Tensor:
+    def _choose_cells(self, random_cells: int | None, within: Tensor | None, generator: torch.Generator) -> Tensor:
         """Return the flat indices of the cells to look at, ascending, each once."""
-        if random_cells is None:
-            return torch.arange(self.density.numel(), device=self.density.device)
-        chosen = self.mask.flatten().clone()
-        drawn = torch.randint(self.density.numel(), (random_cells,), generator=generator, device=self.density.device)
-        chosen[drawn] = True
+        chosen = torch.ones_like(self.mask).flatten() if random_cells is None else self.mask.flatten().clone()
+        if random_cells is not None:
+            count, device = self.density.numel(), self.density.device
+            chosen[torch.randint(count, (random_cells,), generator=generator, device=device)] = True
+        if within is not None:
+            chosen &= within.flatten()
         return chosen.nonzero().squeeze(1)
 
     def _places_in(self, cells: Tensor, generator: torch.Generator) -> Tensor:

@@ -15,22 +15,23 @@ class VisibilityGrid(nn.Module):
     """Decayed maximum of the samples' weights in each cell; everything lies in buffers, for exact resuming.
 
     Attributes:
-        weight: (G, G, G) float32 in [0, 1], indexed [x, y, z]; 1 before anything was seen.
+        weight: (G, G, G) float32 in [0, 1], indexed [x, y, z].
         aabb: (2, 3) float32, cm, world.
     """
 
     weight: Tensor
     aabb: Tensor
 
-    def __init__(self, aabb: Tensor, resolution: int) -> None:
+    def __init__(self, aabb: Tensor, resolution: int, start: float = 1.0) -> None:
         """Start with every cell visible.
 
         Args:
             aabb: (2, 3) float, cm, world.
             resolution: Cells along an edge, G.
+            start: Every cell's first weight: how long cells stay before anything is seen in them.
         """
         super().__init__()
-        self.register_buffer("weight", torch.ones(resolution, resolution, resolution))
+        self.register_buffer("weight", torch.full((resolution, resolution, resolution), start))
         self.register_buffer("aabb", aabb.detach().to(torch.float32).clone())
 
     @torch.no_grad()

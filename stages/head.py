@@ -18,10 +18,11 @@ from radnerf.audio_net import AudioNet
 from radnerf.camera import Camera
 from radnerf.grid import GridSpec
 from radnerf.head_training import Clip, HeadSchedule, HeadTrainer
+from radnerf.height_field import near_face
 from radnerf.kernels import get_backend
 from radnerf.model import HeadModel, ModelShape
 from radnerf.mouth import MouthLesson, amplitude_gain, foretell_unheard, mouth_components, teach_mouth
-from radnerf.visual_hull import carve
+from radnerf.visual_hull import box_points, carve
 from stages import progress
 from stages.errors import BadInput
 from stages.formats import FPS, AudioFeatures, Track, save_json
@@ -38,8 +39,10 @@ from stages.training_data import (
     mouth_boxes,
     picture_maps,
 )
+from stages.vision.canonical_face import triangles, vertices_cm
 
 _NEAR_CM, _FAR_CM = 9.5, -12.0  # of the box along the head's own z; the nose's tip lies near 7.5
+_FRONT_CM, _DEPTH_CM = 0.8, 2.0  # of the sampled layer before and behind the tracked face
 _REPORT_EVERY = 10
 
 
@@ -93,7 +96,7 @@ def run(inputs: Inputs, outputs: Outputs, settings: HeadSettings, *, backend: st
     model.use_backend(backend)
     _standardise(model, features, frames)
     clip = _clip(track, maps, camera, boxes, mouth, model.standardised(torch.from_numpy(features.values)), frames)
-    hull = _hull(maps, clip, model)
+    hull = _hull(maps, clip, model, track)
     perceptual = load_perceptual() if settings.lips_lpips_weight > 0 else None
     trainer = HeadTrainer(model, clip, _schedule(settings), kernels, hull, perceptual, settings.seed)
     history = load_training_state(outputs.state, "head-state", fingerprint, model, trainer)
@@ -166,7 +169,7 @@ def _standardise(model: HeadModel, features: AudioFeatures, frames: Tensor) -> N
 def _model_shape(
     settings: HeadSettings, features: AudioFeatures, frames: int, camera: Camera, track: Track
 ) -> ModelShape:
-    """Sizes of the model; samples lie no closer than a pixel is wide at the head."""
+    """Sizes of the model; samples lie no closer than 1.4 pixels at the head."""
     distance = float(np.median(np.linalg.norm(track.translation, axis=1)))
     levels, width, entries = settings.levels, settings.features_per_level, settings.log2_entries
     return ModelShape(
@@ -181,7 +184,7 @@ def _model_shape(
         audio_plane=GridSpec(2, levels, width, settings.base_resolution, settings.audio_max_resolution, entries),
         occupancy_resolution=settings.occupancy_resolution,
         samples_per_ray=settings.samples_per_ray,
-        min_step_cm=max(0.05, distance / camera.focal_px),
+        min_step_cm=max(0.05, 1.4 * distance / camera.focal_px),
     )
 
 
@@ -255,21 +258,17 @@ def _clip(
     )
 
 
-def _hull(maps: PictureMaps, clip: Clip, model: HeadModel) -> Tensor:
-    """The cells that the head's masks, grown by two hundredths of the picture, leave room for."""
+def _hull(maps: PictureMaps, clip: Clip, model: HeadModel, track: Track) -> Tensor:
+    """The cells that the head's masks, grown by two hundredths of the picture, and the tracked face leave room for."""
     some = clip.train[:: max(1, len(clip.train) // 40)]
     reach = 2 * max(1, round(0.02 * clip.camera.width_px)) + 1
     masks = (maps.head[some] > 63).float()[:, None]
     grown = torch.nn.functional.max_pool2d(masks, reach, stride=1, padding=reach // 2)[:, 0] > 0
-    return carve(
-        grown,
-        clip.camera,
-        clip.rotation[some],
-        clip.translation[some],
-        model.aabb,
-        model.shape.occupancy_resolution,
-        share=0.9,
-    )
+    size = model.shape.occupancy_resolution
+    carved = carve(grown, clip.camera, clip.rotation[some], clip.translation[some], model.aabb, size, share=0.9)
+    face = torch.from_numpy(vertices_cm + track.shape_offset_cm)
+    points = box_points(model.aabb, size)
+    return carved & near_face(points, face, torch.tensor(triangles), _FRONT_CM, _DEPTH_CM).reshape(size, size, size)
 
 
 def _mouth_lesson(model: HeadModel, clip: Clip, settings: HeadSettings) -> None:

@@ -258,7 +258,7 @@ def part_boxes(track: Track, camera: Camera, landmarks: tuple[int, ...], grow: f
         (N, 4) int64, left, top, right, bottom inside the picture; at least one pixel wide and high.
     """
     index = torch.tensor(landmarks)
-    points = (torch.from_numpy(np.asarray(vertices_cm)) + torch.from_numpy(track.shape_offset_cm))[index]
+    points = (torch.from_numpy(np.array(vertices_cm)) + torch.from_numpy(track.shape_offset_cm))[index]
     rotation, translation = torch.from_numpy(track.rotation), torch.from_numpy(track.translation)
     pixels = camera.project(points.float()[None], rotation[:, None], translation[:, None])
     low, high = pixels.amin(1), pixels.amax(1)
