@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +25,7 @@ def demo(
     video: Annotated[Path | None, typer.Argument(metavar="[VIDEO]", help="Your own, in place of the made one.")] = None,
     preset: Annotated[str, typer.Option("--preset", help="draft, standard, full or max.")] = "draft",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="[default: ./NAME_demo.mp4]")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="[default: ./NAME_speaks.mp4]")
     ] = None,
     home: Home = Path(),
     as_json: AsJson = False,
@@ -36,7 +38,7 @@ def demo(
     console = Console(json=as_json, quiet=quiet)
     home = read_home(home)
     name = "demo" if video is None else slug(video.stem)[:64] or "demo"
-    final = output if output is not None else Path(f"{name}_demo.mp4")
+    final = output if output is not None else Path(f"{name}_speaks.mp4")
     with tempfile.TemporaryDirectory(prefix="radnerf-demo-") as folder:
         speech = Path(folder) / "demo.wav"
         _make_speech(speech, console)
@@ -44,12 +46,14 @@ def demo(
             video = Path(folder) / "demo.mp4"
             if not (home / "subjects" / name / "subject.yaml").is_file():
                 _make_video(video, console)
-        consent = "a drawn head, nobody's likeness" if video.parent == Path(folder) else None
-        quietly = quiet or as_json
-        if video.exists():
-            prepare(video, name=name, consent=consent, preset=preset, home=home, quiet=quiet)
-        train(name, preset=preset, home=home, quiet=quiet)
-        speak(name, speech, output=final, home=home, as_json=as_json, quiet=quietly and not as_json)
+        drawn = video.parent == Path(folder)
+        # Only the last command's words are the demo's answer.
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            if video.exists():
+                consent = "a drawn head, nobody's likeness" if drawn else None
+                prepare(video, name=name, consent=consent, preset=preset, home=home, quiet=quiet)
+            train(name, preset=preset, home=home, quiet=quiet)
+        speak(name, speech, output=final, home=home, as_json=as_json, quiet=quiet)
     console.remark(f"the video is {final.absolute()}")
 
 

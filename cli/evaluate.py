@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import Console, table
-from cli.lock import subject_lock, typed_command
 from cli.options import (
     AsJson,
     BackendName,
@@ -24,14 +23,14 @@ from cli.options import (
     read_device,
     read_home,
 )
-from cli.plan import TRAINING, subject_steps
-from cli.speak import check_trained
+from cli.plan import TRAINING, Step, subject_steps
+from cli.speak import check_trained, warn_of_training
 from cli.stage import run_step
 from cli.subject import load_record, write_settings
-from cli.workflow import Execution, run_steps
+from cli.workflow import Execution, Held, hold, run_steps
 from stages import formats
 from stages.errors import BadInput
-from stages.workspace import Workspace, open_subject
+from stages.workspace import open_subject
 
 EXAMPLES = examples(
     "radnerf evaluate anchor",
@@ -66,37 +65,26 @@ def evaluate(
     settings = load_record(workspace.subject).resolved()
     if size is not None:
         settings = replace(settings, evaluate=replace(settings.evaluate, size_px=size))
-    write_settings(workspace, settings)
     steps = subject_steps(workspace)
-    run_steps(
-        workspace,
-        steps if save_frames is None else _without_evaluation(steps),
-        _wanted(save_frames),
-        execution,
-        console,
-    )
-    if save_frames is not None:
-        _with_frames(workspace, save_frames, execution, console)
+    with hold(workspace) as held:
+        write_settings(workspace, settings)
+        warn_of_training(steps, console)
+        if save_frames is None:
+            run_steps(held, steps, ["evaluate"], execution, console)
+        else:
+            _with_frames(held, steps, save_frames, execution, console)
     if not workspace.evaluation.is_file():
         return
     figures = formats.load_json(workspace.evaluation)
     console.result(figures, _words(figures))
 
 
-def _without_evaluation(steps: dict[str, Any]) -> dict[str, Any]:
-    return {name: step for name, step in steps.items() if name != "evaluate"}
-
-
-def _wanted(save_frames: Path | None) -> list[str]:
-    return ["evaluate"] if save_frames is None else list(TRAINING)
-
-
-def _with_frames(workspace: Workspace, folder: Path, execution: Execution, console: Console) -> None:
+def _with_frames(held: Held, steps: dict[str, Step], folder: Path, execution: Execution, console: Console) -> None:
     """Evaluate in this process, since where the user wants frames is no concern of the workflow's."""
-    step = subject_steps(workspace)["evaluate"]
-    with subject_lock(workspace.lock, typed_command()):
-        extras = {"saved_frames": folder.absolute()}
-        run_step(step, backend=execution.backend, device=execution.device, console=console, extras=extras)
+    earlier = {name: step for name, step in steps.items() if name != "evaluate"}
+    run_steps(held, earlier, list(TRAINING), execution, console)
+    extras = {"saved_frames": folder.absolute()}
+    run_step(steps["evaluate"], backend=execution.backend, device=execution.device, console=console, extras=extras)
 
 
 def _check_folder(folder: Path) -> None:

@@ -119,8 +119,11 @@ def subject_lock(path: Path, command: str) -> Iterator[tuple[str, bool]]:
 
 
 @contextmanager
-def stage_lock(path: Path, command: str) -> Iterator[None]:
+def stage_lock(path: Path, command: str) -> Iterator[bool]:
     """Hold a subject for one stage run by hand; nothing when the run that started this process holds it already.
+
+    Yields:
+        Whether the stage is run by hand.
 
     Raises:
         SubjectBusy: Another run holds it.
@@ -132,10 +135,10 @@ def stage_lock(path: Path, command: str) -> Iterator[None]:
         except (OSError, ValueError, TypeError):
             owner = None
         if owner is not None and owner.token == token:
-            yield
+            yield False
             return
     with subject_lock(path, command):
-        yield
+        yield True
 
 
 def end_orphans(token: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +35,7 @@ from cli.subject import (
     slug,
     write_settings,
 )
-from cli.workflow import Execution, Outcome, run_steps
+from cli.workflow import Execution, Held, Outcome, hold, run_steps
 from stages import formats
 from stages.errors import BadInput, RadnerfError
 from stages.progress import listening
@@ -83,12 +84,13 @@ def prepare(
         record = SubjectRecord(**{**record.__dict__, "consent": consent})
     if created:
         _check_video(video, workspace, record, console)
-        create_subject(workspace, record, video)
-    else:
-        save_record(workspace.subject, record)
-        write_settings(workspace, record.resolved())
+        with hold(workspace) if workspace.subject.is_file() else nullcontext():
+            create_subject(workspace, record, video)
     try:
-        outcome = run_preparation(workspace, Execution(snakemake_args=passed_on(args)), console)
+        with hold(workspace) as held:
+            save_record(workspace.subject, record)
+            write_settings(workspace, record.resolved())
+            outcome = run_preparation(held, Execution(snakemake_args=passed_on(args)), console)
     except RadnerfError as error:
         if created and error.exit_code == BadInput.exit_code:
             remove_subject(workspace)
@@ -99,10 +101,10 @@ def prepare(
     console.result(summary, _words(name, summary, outcome))
 
 
-def run_preparation(workspace: Workspace, execution: Execution, console: Console) -> Outcome:
+def run_preparation(held: Held, execution: Execution, console: Console) -> Outcome:
     """Bring a subject's preparation up to date."""
-    steps = {stage: step for stage, step in subject_steps(workspace).items() if stage in PREPARATION}
-    return run_steps(workspace, steps, ["background", "pose", "audio"], execution, console)
+    steps = {stage: step for stage, step in subject_steps(held.workspace).items() if stage in PREPARATION}
+    return run_steps(held, steps, ["background", "pose", "audio"], execution, console)
 
 
 def summarise(workspace: Workspace, outcome: Outcome) -> dict[str, Any]:

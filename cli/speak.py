@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from cli.options import (
     read_home,
     read_numbers,
 )
-from cli.plan import speech_chain, stale_steps
+from cli.plan import TRAINING, Step, speech_chain, stale_steps
 from cli.subject import (
     Source,
     SubjectRecord,
@@ -35,7 +36,7 @@ from cli.subject import (
     slug,
     write_settings,
 )
-from cli.workflow import Execution, Outcome, run_steps
+from cli.workflow import Execution, Held, Outcome, hold, run_steps
 from stages import formats
 from stages.colours import parse_colour
 from stages.errors import BadInput
@@ -92,6 +93,8 @@ def speak(
     check_trained(workspace)
     source = describe_source(speech)
     final = _final_path(output, subject, speech)
+    if final.exists() and final.samefile(speech):
+        raise BadInput(f"the video would overwrite {speech}", hint="give another --output")
     options = {"eyes": _read_eyes(eyes), "view_deg": _read_view(view), "size_px": size or 0}
     colour, picture = read_background(background)
     pose = _pose_source(home, pose_from)
@@ -105,8 +108,9 @@ def speak(
     speech_id = f"{slug(speech.stem)[:40] or 'speech'}-{source.sha256[:8]}"
     folder = workspace.speech(speech_id)
     job = {**options, "background_colour": colour}
-    write_job(folder, job, speech=speech, source=source, picture=picture, pose=pose, record=record)
-    outcome = render(workspace, speech_id, execution, console)
+    with hold(workspace) as held:
+        write_job(folder, job, speech=speech, source=source, picture=picture, pose=pose, record=record)
+        outcome = render(held, speech_id, execution, console)
     if execution.snakemake_args and not folder.video.is_file():
         return
     copy_file(folder.video, final)
@@ -115,14 +119,20 @@ def speak(
     console.result(told, _words(final, told, outcome))
 
 
-def render(workspace: Workspace, speech_id: str, execution: Execution, console: Console) -> Outcome:
+def render(held: Held, speech_id: str, execution: Execution, console: Console) -> Outcome:
     """Bring a speech's video up to date."""
+    workspace = held.workspace
     write_settings(workspace, load_record(workspace.subject).resolved())
     steps = speech_chain(workspace, speech_id)
-    again = [stage for stage in ("head", "torso") if stage in stale_steps(steps)]
+    warn_of_training(steps, console)
+    return run_steps(held, steps, ["render"], execution, console)
+
+
+def warn_of_training(steps: Mapping[str, Step], console: Console) -> None:
+    """Say beforehand when a subject that was trained will be trained again, which may take long."""
+    again = [stage for stage in TRAINING if stage in stale_steps(steps)]
     if again:
         console.remark(f"the settings or the preparation changed since training: {' and '.join(again)} will be trained")
-    return run_steps(workspace, steps, ["render"], execution, console)
 
 
 def check_trained(workspace: Workspace) -> None:

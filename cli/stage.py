@@ -47,9 +47,11 @@ def stage(
     workspace = open_subject(read_home(home), subject)
     step = find_step(workspace, name, speech)
     console = Console(json=as_json, quiet=quiet)
-    with stage_lock(workspace.lock, typed_command()):
-        settings = getattr(load_record(workspace.subject).resolved(), name)
-        formats.save_json_if_changed(step.settings, to_mapping(settings))
+    with stage_lock(workspace.lock, typed_command()) as by_hand:
+        # The workflow's settings are written once, before it begins.
+        if by_hand:
+            settings = getattr(load_record(workspace.subject).resolved(), name)
+            formats.save_json_if_changed(step.settings, to_mapping(settings))
         run_step(step, backend=backend, device=device, console=console)
     made = {field: str(path) for field, path in step.outputs.items()}
     # Run by the workflow, a stage's words have no reader.

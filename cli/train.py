@@ -27,7 +27,7 @@ from cli.options import (
 from cli.plan import PREPARATION, TRAINING, stale_steps, subject_steps
 from cli.status import benchmark_seconds
 from cli.subject import check_space, load_record, read_assignments, save_record, write_settings
-from cli.workflow import Execution, Outcome, run_steps
+from cli.workflow import Execution, Held, Outcome, hold, run_steps
 from stages import formats
 from stages.workspace import Workspace, open_subject
 
@@ -68,23 +68,25 @@ def train(
         changes.setdefault("head", {})["backbone"] = backbone
     execution = Execution(read_backend(backend), read_device(device), passed_on(args))
     record = load_record(workspace.subject).changed(preset=preset, assignments=changes)
-    save_record(workspace.subject, record)
-    write_settings(workspace, record.resolved())
-    outcome = run_training(workspace, execution, console)
+    with hold(workspace) as held:
+        save_record(workspace.subject, record)
+        write_settings(workspace, record.resolved())
+        outcome = run_training(held, execution, console)
     if execution.snakemake_args and not workspace.torso.is_file():
         return
     summary = summarise(workspace, outcome)
     console.result(summary, _words(subject, workspace, summary, outcome))
 
 
-def run_training(workspace: Workspace, execution: Execution, console: Console) -> Outcome:
+def run_training(held: Held, execution: Execution, console: Console) -> Outcome:
     """Bring a subject's head and torso up to date, and what they need."""
+    workspace = held.workspace
     steps = {stage: step for stage, step in subject_steps(workspace).items() if stage in (*PREPARATION, *TRAINING)}
     if "head" in stale_steps(steps) and workspace.frames_info.is_file():
         frames = int(formats.load_json(workspace.frames_info)["frames"])
         side = load_record(workspace.subject).resolved().head.size_px
         check_space(workspace.root, CACHE_BYTES_PER_PIXEL * frames * side**2 + 100_000_000, "training")
-    return run_steps(workspace, steps, list(TRAINING), execution, console)
+    return run_steps(held, steps, list(TRAINING), execution, console)
 
 
 def summarise(workspace: Workspace, outcome: Outcome) -> dict[str, Any]:

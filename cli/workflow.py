@@ -71,13 +71,37 @@ def workflow_file(name: str) -> Path:
     raise RadnerfError(f"this installation of radnerf lacks its {name}", hint="install radnerf again")
 
 
-def run_steps(
-    workspace: Workspace, steps: dict[str, Step], wanted: list[str], execution: Execution, console: Console
-) -> Outcome:
-    """Bring steps up to date through Snakemake, holding the subject meanwhile.
+@dataclass(frozen=True)
+class Held:
+    """A subject that this process alone may write to, for now.
+
+    Attributes:
+        workspace: The subject.
+        token: What all processes of the run carry.
+    """
+
+    workspace: Workspace
+    token: str
+
+
+@contextmanager
+def hold(workspace: Workspace) -> Iterator[Held]:
+    """Hold a subject for the length of the block: settings, too, change only inside of one.
+
+    Raises:
+        SubjectBusy: Another run holds the subject.
+    """
+    with lock.subject_lock(workspace.lock, lock.typed_command()) as (token, left_over):
+        if left_over:
+            _unlock(workspace)
+        yield Held(workspace, token)
+
+
+def run_steps(held: Held, steps: dict[str, Step], wanted: list[str], execution: Execution, console: Console) -> Outcome:
+    """Bring steps up to date through Snakemake.
 
     Args:
-        workspace: The subject.
+        held: The subject.
         steps: Everything that the wanted steps may need, and they themselves, in an order in which they can run.
         wanted: Names of the steps whose outputs are wanted.
         execution: How stages run.
@@ -87,21 +111,17 @@ def run_steps(
         How long it took and which stages ran; none when nothing was to do.
 
     Raises:
-        SubjectBusy: Another run holds the subject.
         StageFailed: A stage ended with an error of its own.
         RadnerfError: Snakemake ended with an error that no stage has worded.
         KeyboardInterrupt: Ctrl-C; everything that was started has ended.
     """
     began = time.monotonic()
-    with lock.subject_lock(workspace.lock, lock.typed_command()) as (token, left_over):
-        if left_over:
-            _unlock(workspace)
-        outcome = Outcome()
-        # What is up to date needs no Snakemake, unless the user has something to say to it.
-        if stale_steps(steps) or execution.snakemake_args:
-            targets = [path for name in wanted for path in steps[name].outputs.values()]
-            with console.progress() as display:
-                _run(workspace, targets, token, execution, display, outcome)
+    outcome = Outcome()
+    # What is up to date needs no Snakemake, unless the user has something to say to it.
+    if stale_steps(steps) or execution.snakemake_args:
+        targets = [path for name in wanted for path in steps[name].outputs.values()]
+        with console.progress() as display:
+            _run(held, targets, execution, display, outcome)
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -175,9 +195,8 @@ def _event_file() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(
-    workspace: Workspace, targets: list[Path], token: str, execution: Execution, display: Display, outcome: Outcome
-) -> None:
+def _run(held: Held, targets: list[Path], execution: Execution, display: Display, outcome: Outcome) -> None:
+    workspace = held.workspace
     folder = books_folder(workspace)
     folder.mkdir(parents=True, exist_ok=True)
     log = workspace.log("snakemake")
@@ -190,7 +209,7 @@ def _run(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=folder,
-            env=_environment(workspace, token, event_file),
+            env=_environment(workspace, held.token, event_file),
             start_new_session=True,
         )
         follower = _Follower(events.Tail(event_file), display, outcome)

@@ -17,6 +17,7 @@ import stages.audio
 import stages.frames
 from cli import prepare as prepare_module
 from cli.subject import load_record, slug
+from cli.workflow import Held
 from stages import formats
 from stages.workspace import Workspace
 from tests.cli_harness import REFUSING_STAGE, WORKING_STAGE, Shell, fabricate, shell
@@ -151,8 +152,9 @@ def test_awkward_names_become_safe_subjects(
     assert (record.name, record.source.name) == (name, file)
 
 
-def _prepared(workspace: Workspace, *_: object) -> SimpleNamespace:
+def _prepared(held: Held, *_: object) -> SimpleNamespace:
     """What preparation would leave of what ``prepare`` itself reads."""
+    workspace = held.workspace
     formats.save_json(workspace.frames_info, {"frames": 100, "fps": 25})
     workspace.track.parent.mkdir(exist_ok=True)
     still = np.zeros((100, 3), np.float32)
@@ -224,6 +226,22 @@ def test_speaking_writes_the_video_where_it_was_asked_for(shell: Shell, tmp_path
     written = job.stat().st_mtime_ns
     assert shell("speak", "anchor", "it's {a}.wav", "-o", "my out.mp4", "--background", "#204060").code == 0
     assert job.stat().st_mtime_ns == written
+
+
+@pytest.mark.usefixtures("accepting")
+def test_the_demo_makes_a_subject_and_lets_it_speak(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("stages.demo.make.make_demo_video", lambda output, *_: output.write_bytes(b"video"))
+    monkeypatch.setattr("stages.demo.make.make_demo_speech", lambda output: output.write_bytes(b"speech"))
+    monkeypatch.setattr(prepare_module, "run_preparation", _prepared)
+    shell.use_stages(tmp_path / "environment", WORKING_STAGE)
+    answer = shell("demo", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["video"] == str(shell.home / "demo_speaks.mp4")
+    assert Path("demo_speaks.mp4").is_file()
+    record = load_record(Path("subjects/demo/subject.yaml"))
+    assert (record.preset, record.consent) == ("draft", "a drawn head, nobody's likeness")
 
 
 def test_options_are_kept_in_the_subject_and_hand_edits_are_obeyed(shell: Shell, tmp_path: Path) -> None:

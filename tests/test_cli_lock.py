@@ -28,9 +28,11 @@ def test_a_second_run_is_told_who_holds_the_subject(tmp_path: Path) -> None:
 
 def test_the_command_line_says_so_in_one_line(shell: Shell) -> None:
     workspace = fabricate(shell.home, trained=False)
+    before = workspace.subject.read_text(), workspace.settings("head").read_text()
     with subject_lock(workspace.lock, "radnerf train anchor"):
-        answer = shell("train", "anchor")
+        answer = shell("train", "anchor", "--set", "head.steps=77")
     assert answer.code == 1
+    assert (workspace.subject.read_text(), workspace.settings("head").read_text()) == before
     assert answer.err.startswith("error: 'radnerf train anchor' (process ")
     assert answer.err.count("\n") == 1
 
@@ -78,7 +80,8 @@ def test_a_stage_of_the_run_that_holds_the_subject_goes_ahead(tmp_path: Path, mo
     path = tmp_path / ".lock"
     with subject_lock(path, "radnerf train anchor") as (token, _):
         monkeypatch.setenv(VARIABLE, token)
-        with stage_lock(path, "radnerf stage head anchor"):
+        with stage_lock(path, "radnerf stage head anchor") as by_hand:
+            assert not by_hand
             assert json.loads(path.read_text())["token"] == token
         monkeypatch.setenv(VARIABLE, "another")
         with pytest.raises(SubjectBusy), stage_lock(path, "radnerf stage head anchor"):
