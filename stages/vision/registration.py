@@ -6,12 +6,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from stages.vision.push_pull import fill
+
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 1e-3)
 _SMOOTHING_PX = 5
-_LEAST_AREA = 0.02  # share of the picture below which there is nothing to go by
+_LEAST_AREA = 0.12  # share of the picture below which there is too little to go by: a neck alone turns with the head
+_LEAST_CORRELATION = 0.8
 _FARTHEST = 0.06  # of the picture's side
 
 
@@ -32,15 +35,19 @@ def body_shift(template: Float32, grey: Float32, mask: UInt8) -> Float32:
     still = np.zeros(2, np.float32)
     if mask.mean() < _LEAST_AREA:
         return still
+    # Smoothing must not mix into the body what is beside it, least of all the head's edge.
+    body = fill(grey[:, :, None], mask.astype(np.float32))[:, :, 0]
+    inner = cv2.erode(mask, np.ones((3, 3), np.uint8))
     warp = np.eye(2, 3, dtype=np.float32)
     try:
-        _, found = cv2.findTransformECC(
-            template, grey, warp, cv2.MOTION_TRANSLATION, _CRITERIA, mask, _SMOOTHING_PX
+        correlation, found = cv2.findTransformECC(
+            template, body, warp, cv2.MOTION_TRANSLATION, _CRITERIA, inner, _SMOOTHING_PX
         )  # fmt: skip
     except cv2.error:
         return still  # no texture to hold on to
     shift = np.asarray(found[:, 2], np.float32) / size
-    return shift if np.abs(shift).max() <= _FARTHEST else still
+    certain = correlation >= _LEAST_CORRELATION and np.abs(shift).max() <= _FARTHEST
+    return shift if certain else still
 
 
 def shifted(picture: npt.NDArray[np.generic], shift: Float32) -> npt.NDArray[np.generic]:

@@ -72,6 +72,10 @@ def _blend(centre: Moment, window: Iterable[Moment], radius: int, falloff: Float
         if 0 < lag <= radius:
             change = change_of_colour(centre.rgb, other.rgb)
             weight = cv2.LUT(change, falloff) * np.float32(1 - lag / (radius + 1))
-            total += cv2.merge([weight] * total.shape[2]) * other.shares
+            total += _repeated(weight, total) * other.shares
             weights += weight
-    return Moment(centre.index, centre.rgb, total / cv2.merge([weights] * total.shape[2]))
+    return Moment(centre.index, centre.rgb, total / _repeated(weights, total))
+
+
+def _repeated(plane: Float32, like: Float32) -> Float32:
+    return np.asarray(cv2.merge([plane] * like.shape[2]), np.float32).reshape(like.shape)
