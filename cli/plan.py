@@ -77,13 +77,13 @@ def subject_steps(workspace: Workspace) -> dict[str, Step]:
             "head",
             common,
             {"head": ws.head, "history": ws.head_history},
-            {"state": ws.head_state, "cache": ws.cache, "preview": ws.preview},
+            {"state": ws.head_state, "cache": ws.cache},
         ),
         (
             "torso",
             {**common, "head": ws.head},
             {"torso": ws.torso, "history": ws.torso_history},
-            {"state": ws.torso_state, "cache": ws.cache},
+            {"state": ws.torso_state, "cache": ws.cache, "preview": ws.preview},
         ),
         (
             "evaluate",

@@ -17,7 +17,7 @@ from radnerf.losses import alpha_entropy, still_motion, structural_loss
 from radnerf.model import HeadModel
 from radnerf.occupancy import OccupancyGrid
 from radnerf.rendering import RayColours
-from radnerf.schedule import Average, decayed
+from radnerf.schedule import Average, StepReport, decayed
 from radnerf.visibility import VisibilityGrid
 from radnerf.volume import over
 
@@ -104,21 +104,6 @@ Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Distance of two (3, H, W) pictures in [0, 1], a scalar >= 0."""
 
 
-@dataclass(frozen=True)
-class StepReport:
-    """What a step found.
-
-    Attributes:
-        loss: All terms.
-        mse: Mean squared error of the drawn pixels.
-        samples_per_ray: Mean over the drawn rays.
-    """
-
-    loss: float
-    mse: float
-    samples_per_ray: float
-
-
 def _parameter_groups(model: HeadModel, schedule: HeadSchedule) -> list[dict[str, Any]]:
     """Adam's groups: grids, the audio net's attention, everything else."""
     grids = [value for name, value in model.named_parameters() if name.endswith(".table")]
@@ -171,6 +156,11 @@ class HeadTrainer:
         self.step_number = 0
         self.skipped = 0
         model.mask.copy_(hull)
+
+    @property
+    def rate(self) -> float:
+        """The grids' learning rate at the last step."""
+        return float(self.optimiser.param_groups[0]["lr"])
 
     @property
     def total_steps(self) -> int:

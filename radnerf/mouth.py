@@ -45,7 +45,9 @@ class MouthLesson:
     """How the audio net learns to foretell the mouth before the field learns to follow it.
 
     Attributes:
-        steps: Full passes over the training frames.
+        steps: Of the optimiser.
+        runs: Stretches of neighbouring frames in a step; neighbours share the windows that cost the time.
+        run_frames: Frames in a stretch.
         rate: Adam's learning rate at the start; it falls to a tenth.
         weight_decay: AdamW's.
         noise: Standard deviation of the noise on standardised features.
@@ -55,12 +57,14 @@ class MouthLesson:
     """
 
     steps: int = 300
+    runs: int = 3
+    run_frames: int = 40
     rate: float = 2e-3
     weight_decay: float = 1e-2
     noise: float = 0.3
     mask_rows: int = 6
     mask_columns: int = 6
-    folds: int = 4
+    folds: int = 3
 
 
 def _disturbed(features: Tensor, lesson: MouthLesson, generator: torch.Generator) -> Tensor:
@@ -104,8 +108,10 @@ def teach_mouth(
     optimiser = torch.optim.AdamW(net.parameters(), lr=lesson.rate, weight_decay=lesson.weight_decay)
     falling = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 0.1 ** (step / max(1, lesson.steps)))
     for step in range(lesson.steps):
-        _, foretold = net(_disturbed(features, lesson, generator), frames)
-        loss = nn.functional.smooth_l1_loss(foretold, mouth[frames])
+        starts = torch.randint(max(1, len(frames) - lesson.run_frames + 1), (lesson.runs, 1), generator=generator)
+        chosen = frames[(starts + torch.arange(lesson.run_frames)).clamp(max=len(frames) - 1).flatten()]
+        _, foretold = net(_disturbed(features, lesson, generator), chosen)
+        loss = nn.functional.smooth_l1_loss(foretold, mouth[chosen])
         if not torch.isfinite(loss):
             raise Diverged(f"the audio net's loss is {loss.item()}", hint="lower head.network_rate")
         optimiser.zero_grad(set_to_none=True)

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step of training found.
+
+    Attributes:
+        loss: All terms.
+        mse: Mean squared error of the drawn pixels.
+        samples_per_ray: Mean over the drawn rays; None where no rays are marched.
+    """
+
+    loss: float
+    mse: float
+    samples_per_ray: float | None = None
 
 
 def decayed(step: int, steps: int, final_share: float = 0.1) -> float:

@@ -139,7 +139,7 @@ class TorsoModel(nn.Module):
         there = self.mask[cells[:, 1], cells[:, 0]].nonzero().squeeze(1)
         layer = torch.zeros(len(pixels), 4)
         pose = self.pose_code(camera, rotation[None], translation[None])
-        for some in there.split(1 << 16):
+        for some in torch.split(there, 1 << 16):
             rgb, alpha = self(places[some].clamp(0, 1), pose, self.code(None, 1), None)
             layer[some] = torch.cat([rgb * alpha[:, None], alpha[:, None]], dim=1)
         return layer.reshape(camera.height_px, camera.width_px, 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch.nn import functional
 
 from radnerf.camera import Camera
 from radnerf.errors import Diverged
-from radnerf.schedule import Average, decayed
+from radnerf.schedule import Average, StepReport, decayed
 from radnerf.torso import TorsoModel
 
 
@@ -111,15 +110,20 @@ class TorsoTrainer:
         self._cells = cells.flip(1)  # column, row
 
     @property
+    def rate(self) -> float:
+        """The grids' learning rate at the last step."""
+        return float(self.optimiser.param_groups[0]["lr"])
+
+    @property
     def total_steps(self) -> int:
         """Steps in all."""
         return self.schedule.steps
 
-    def step(self) -> tuple[float, float]:
+    def step(self) -> StepReport:
         """Do one step.
 
         Returns:
-            The loss and the composite's mean squared error.
+            What it found; the error is the composite's.
 
         Raises:
             Diverged: The loss is not finite.
@@ -139,7 +143,7 @@ class TorsoTrainer:
         self.step_number += 1
         if self.step_number % 4 == 0:
             self.average.update()
-        return float(loss.detach()), mse
+        return StepReport(float(loss.detach()), mse)
 
     def _draw_pixels(self, count: int) -> Tensor:
         """Random pixels where the torso ever is, (count, 2) int64: column, row."""
@@ -193,8 +197,3 @@ class TorsoTrainer:
         for value, stored in zip(self.average.values, state["average"], strict=True):
             value.copy_(stored)
         self.average.updates = int(state["average_updates"])
-
-
-def psnr_db(mse: float) -> float:
-    """Peak signal-to-noise ratio of pictures in [0, 1], dB."""
-    return -10 * math.log10(max(mse, 1e-10))

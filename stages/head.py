@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +23,7 @@ from radnerf.visual_hull import box_points, carve
 from stages import progress
 from stages.errors import BadInput
 from stages.formats import FPS, AudioFeatures, Track, save_json
-from stages.head_file import load_training_state, save_head, save_training_state
+from stages.head_file import save_head
 from stages.perceptual import load_perceptual
 from stages.settings import HeadSettings, to_mapping
 from stages.training_data import (
@@ -39,11 +36,11 @@ from stages.training_data import (
     mouth_boxes,
     picture_maps,
 )
+from stages.training_loop import Resumable, seconds_of, train
 from stages.vision.canonical_face import triangles, vertices_cm
 
 _NEAR_CM, _FAR_CM = 9.5, -12.0  # of the box along the head's own z; the nose's tip lies near 7.5
 _FRONT_CM, _DEPTH_CM = 0.8, 2.0  # of the sampled layer before and behind the tracked face
-_REPORT_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -80,10 +77,8 @@ def run(inputs: Inputs, outputs: Outputs, settings: HeadSettings, *, backend: st
         BadInput: A file is missing, damaged, or does not fit the others.
         Diverged: Training met numbers that are not finite and could not go on.
     """
-    started = time.monotonic()
     kernels = get_backend(backend)
     track, features = Track.load(inputs.track), AudioFeatures.load(inputs.features)
-    fingerprint = _fingerprint(inputs, settings)
     torch.manual_seed(settings.seed)
     files = LayerFiles(inputs.layers, inputs.parsing, inputs.background)
     maps = picture_maps(files, len(track.rotation), settings.size_px, outputs.cache)
@@ -99,12 +94,13 @@ def run(inputs: Inputs, outputs: Outputs, settings: HeadSettings, *, backend: st
     hull = _hull(maps, clip, model, track)
     perceptual = load_perceptual() if settings.lips_lpips_weight > 0 else None
     trainer = HeadTrainer(model, clip, _schedule(settings), kernels, hull, perceptual, settings.seed)
-    history = load_training_state(outputs.state, "head-state", fingerprint, model, trainer)
+    state = Resumable(outputs.state, "head-state", _fingerprint(inputs, settings), settings.checkpoint_every_s)
+    history = state.load(model, trainer)
     if history is None:
         history = []
         if settings.mouth_components:
             _mouth_lesson(model, clip, settings)
-    _train(trainer, model, outputs, fingerprint, settings, history)
+    train("head", trainer, model, state, history)
     trainer.average.swap()
     save_head(outputs.head, model, settings, features)
     save_json(
@@ -112,16 +108,11 @@ def run(inputs: Inputs, outputs: Outputs, settings: HeadSettings, *, backend: st
         {
             "backbone": settings.backbone,
             "steps": trainer.total_steps,
-            "seconds": round(_seconds(history) or time.monotonic() - started, 3),
+            "seconds": seconds_of(history),
             "lips_loss": "structural" if perceptual is None else "lpips-alex",
             "points": history,
         },
     )
-
-
-def _seconds(history: list[dict[str, float]]) -> float:
-    """Seconds of training in all, over every resumption."""
-    return float(history[-1]["seconds"]) if history else 0.0
 
 
 def _fingerprint(inputs: Inputs, settings: HeadSettings) -> str:
@@ -295,44 +286,3 @@ def _mouth_lesson(model: HeadModel, clip: Clip, settings: HeadSettings) -> None:
         generator,
         lambda step: progress.report("listening", done + step, total),
     )
-
-
-def _train(
-    trainer: HeadTrainer,
-    model: HeadModel,
-    outputs: Outputs,
-    fingerprint: str,
-    settings: HeadSettings,
-    history: list[dict[str, float]],
-) -> None:
-    """Step until done, saving at intervals and when interrupted."""
-    before, started = _seconds(history), time.monotonic()
-    saved = started
-    running_mse = math.nan
-    try:
-        while trainer.step_number < trainer.total_steps:
-            report = trainer.step()
-            if not math.isnan(report.mse):
-                running_mse = report.mse if math.isnan(running_mse) else 0.98 * running_mse + 0.02 * report.mse
-            if trainer.step_number % _REPORT_EVERY == 0 or trainer.step_number == trainer.total_steps:
-                psnr_db = -10 * math.log10(max(running_mse, 1e-10))
-                history.append(_point(trainer, report.loss, psnr_db, before + time.monotonic() - started))
-                note = f"loss {report.loss:.5f}  PSNR {psnr_db:.1f} dB  {report.samples_per_ray:.1f} samples/ray"
-                progress.report("head", trainer.step_number, trainer.total_steps, note)
-            if time.monotonic() - saved > settings.checkpoint_every_s:
-                save_training_state(outputs.state, "head-state", fingerprint, model, trainer, history)
-                saved = time.monotonic()
-    finally:
-        # Also on Ctrl-C, on a diverged loss and at the end: nothing that was learnt is lost.
-        save_training_state(outputs.state, "head-state", fingerprint, model, trainer, history)
-
-
-def _point(trainer: HeadTrainer, loss: float, psnr_db: float, seconds: float) -> dict[str, Any]:
-    """One point of the history."""
-    return {
-        "step": trainer.step_number,
-        "seconds": round(seconds, 3),
-        "loss": round(loss, 6) if math.isfinite(loss) else None,
-        "psnr_db": round(psnr_db, 3),
-        "rate": trainer.optimiser.param_groups[0]["lr"],
-    }

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,21 +15,24 @@ from radnerf.camera import Camera
 from radnerf.grid import GridSpec
 from radnerf.kernels import get_backend
 from radnerf.model import HeadModel
-from radnerf.portrait import Pose, render_head
+from radnerf.portrait import Pose, render_head, render_portrait
 from radnerf.torso import TorsoModel, TorsoShape
-from radnerf.torso_training import TorsoClip, TorsoSchedule, TorsoTrainer, psnr_db, torso_mask
+from radnerf.torso_training import TorsoClip, TorsoSchedule, TorsoTrainer, torso_mask
 from stages import progress
+from stages.contact_sheet import ContactSheet, spread
 from stages.errors import BadInput
-from stages.formats import AudioFeatures, Track, save_json
-from stages.head_file import load_head, load_training_state, save_training_state
+from stages.formats import AudioFeatures, Track, atomic_path, save_json
+from stages.head_file import load_head
 from stages.settings import TorsoSettings, to_mapping
 from stages.torso_file import save_torso
 from stages.training_data import LayerFiles, LayerReader, camera_of, first_held_out, picture_maps
+from stages.training_loop import Resumable, seconds_of, train
+from stages.vision.images import encode_png
 
 _HEAD_FRAMES = 120
 _MASK_RESOLUTION = 128
 _FRAMES_A_STEP = 4
-_REPORT_EVERY = 10
+_PREVIEW_FRAMES = 8
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,13 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What training writes; ``state`` and ``cache`` may be deleted afterwards."""
+    """What training writes; ``state`` and ``cache`` may be deleted afterwards, ``preview`` is for people."""
 
     torso: Path
     history: Path
     state: Path
     cache: Path
+    preview: Path | None = None
 
 
 def run(inputs: Inputs, outputs: Outputs, settings: TorsoSettings, *, backend: str = "auto") -> None:
@@ -71,7 +73,6 @@ def run(inputs: Inputs, outputs: Outputs, settings: TorsoSettings, *, backend: s
     """
     head, _ = load_head(inputs.head, backend)
     track, features = Track.load(inputs.track), AudioFeatures.load(inputs.features)
-    fingerprint = _fingerprint(inputs, settings)
     torch.manual_seed(settings.seed)
     clip = _clip(inputs, outputs, settings, track, features, head, backend)
     shape = TorsoShape(
@@ -98,12 +99,14 @@ def run(inputs: Inputs, outputs: Outputs, settings: TorsoSettings, *, backend: s
         settings.steps, settings.pixels, _FRAMES_A_STEP, settings.grid_rate, settings.network_rate
     )
     trainer = TorsoTrainer(model, clip, schedule, settings.seed)
-    history = load_training_state(outputs.state, "torso-state", fingerprint, model, trainer) or []
-    _train(trainer, model, outputs, fingerprint, settings, history)
+    state = Resumable(outputs.state, "torso-state", _fingerprint(inputs, settings), settings.checkpoint_every_s)
+    history = state.load(model, trainer) or []
+    train("torso", trainer, model, state, history)
     trainer.average.swap()
     save_torso(outputs.torso, model, settings)
-    seconds = history[-1]["seconds"] if history else 0.0
-    save_json(outputs.history, {"steps": settings.steps, "seconds": seconds, "points": history})
+    save_json(outputs.history, {"steps": settings.steps, "seconds": seconds_of(history), "points": history})
+    if outputs.preview is not None:
+        _write_preview(outputs.preview, head, model, clip, track, features, backend)
 
 
 def _fingerprint(inputs: Inputs, settings: TorsoSettings) -> str:
@@ -128,7 +131,7 @@ def _clip(
     files = LayerFiles(inputs.layers, inputs.parsing, inputs.background)
     maps = picture_maps(files, len(track.rotation), settings.size_px, outputs.cache)
     train = torch.from_numpy(np.flatnonzero(track.tracked[: first_held_out(len(track.tracked))]))
-    some = train[:: max(1, len(train) // _HEAD_FRAMES)]
+    some = train[:: -(-len(train) // _HEAD_FRAMES)]
     camera = camera_of(track).scaled(settings.size_px)
     background = torch.from_numpy(LayerReader(files, settings.size_px).background.copy()).float() / 255
     return TorsoClip(
@@ -161,36 +164,26 @@ def _render_heads(
     return pictures
 
 
-def _train(
-    trainer: TorsoTrainer,
-    model: TorsoModel,
-    outputs: Outputs,
-    fingerprint: str,
-    settings: TorsoSettings,
-    history: list[dict[str, float]],
+def _write_preview(
+    path: Path,
+    head: HeadModel,
+    torso: TorsoModel,
+    clip: TorsoClip,
+    track: Track,
+    features: AudioFeatures,
+    backend: str,
 ) -> None:
-    """Step until done, saving at intervals and when interrupted."""
-    before = float(history[-1]["seconds"]) if history else 0.0
-    started = saved = time.monotonic()
-    running = math.nan
-    try:
-        while trainer.step_number < trainer.total_steps:
-            loss, mse = trainer.step()
-            running = mse if math.isnan(running) else 0.98 * running + 0.02 * mse
-            if trainer.step_number % _REPORT_EVERY == 0 or trainer.step_number == trainer.total_steps:
-                point = {
-                    "step": trainer.step_number,
-                    "seconds": round(before + time.monotonic() - started, 3),
-                    "loss": round(loss, 6),
-                    "psnr_db": round(psnr_db(running), 3),
-                    "rate": trainer.optimiser.param_groups[0]["lr"],
-                }
-                history.append(point)
-                note = f"loss {loss:.5f}  PSNR {point['psnr_db']:.1f} dB"
-                progress.report("torso", trainer.step_number, trainer.total_steps, note)
-            if time.monotonic() - saved > settings.checkpoint_every_s:
-                save_training_state(outputs.state, "torso-state", fingerprint, model, trainer, history)
-                saved = time.monotonic()
-    finally:
-        # Also on Ctrl-C, on a diverged loss and at the end: nothing that was learnt is lost.
-        save_training_state(outputs.state, "torso-state", fingerprint, model, trainer, history)
+    """Write a contact sheet of held-out frames, true and as sound and pose make them."""
+    kernels, count = get_backend(backend), len(track.rotation)
+    frames = spread(range(first_held_out(count), count), _PREVIEW_FRAMES)
+    sheet = ContactSheet(("truth", "composite"), tuple(frames))
+    heard = head.standardised(torch.from_numpy(features.values))
+    for frame in frames:
+        code, mouth = head.hear(heard, torch.tensor([frame]))
+        condition = head.condition(code, mouth, torch.from_numpy(track.eye_open[frame : frame + 1]))
+        pose = Pose(clip.rotation[frame], clip.translation[frame])
+        picture = render_portrait(head, torso, kernels, clip.camera, pose, condition, clip.background)
+        rendered = (picture.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        sheet.add(frame, {"truth": clip.truth[frame].numpy(), "composite": rendered})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(encode_png(sheet.picture()))
