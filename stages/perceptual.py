@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from radnerf.perceptual import Lpips
@@ -38,5 +39,5 @@ def load_perceptual() -> Lpips | None:
         linear = torch.load(heads, weights_only=True, map_location="cpu")
         layers = {layer: linear[f"lin{layer}.model.1.weight"] for layer in range(5)}
         return Lpips(load_file(features), layers).requires_grad_(requires_grad=False)
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise BadInput(f"the perceptual weights cannot be read: {error}", hint=f"replace {features}") from error
