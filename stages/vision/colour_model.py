@@ -274,4 +274,5 @@ def _spread(counts: Float32) -> Float32:
 
 def _log_colours(counts: npt.NDArray[np.float32]) -> Float32:
     floor = 0.03 / _BINS**3
-    return np.stack([np.log(0.97 * _spread(count) + floor) for count in counts], axis=1).astype(np.float32)
+    logs: Float32 = np.stack([np.log(0.97 * _spread(count) + floor) for count in counts], axis=1).astype(np.float32)
+    return logs

@@ -12,24 +12,21 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.errors import BadInput
+from stages.vision.face_measures import FACE_OVAL, OUTER_LIP
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
-# MediaPipe's FACE_OVAL from the top of the forehead clockwise as the viewer sees it.
-_OVAL = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)  # fmt: skip
+_OVAL: tuple[int, ...] = tuple(FACE_OVAL.tolist())
 _JAW = slice(10, 27)  # 361 ... 152 ... 132: between the lobes of the ears
 _LEFT_EAR, _RIGHT_EAR = 234, 454
-_BROW_TOP, _CHIN = 10, 152
-_FEATURES = (
+_CHIN = 152
+_FEATURES: tuple[tuple[int, ...], ...] = (
     (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
     (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249),
     (70, 63, 105, 66, 107, 55, 65, 52, 53, 46),
     (300, 293, 334, 296, 336, 285, 295, 282, 283, 276),
-    (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146),
+    tuple(OUTER_LIP.tolist()),
 )
 _LOW_JAW = slice(12, 25)  # 397 ... 152 ... 172
 _SHADOW_LENGTH = 0.25  # in face widths
@@ -70,7 +67,8 @@ class HeadFrame:
         cosine, sine = np.cos(self.roll_rad), np.sin(self.roll_rad)
         turn = np.array([[cosine, sine], [-sine, cosine]]) / (self.width * size_px)
         offset = -turn @ (self.centre * size_px - 0.5)
-        return np.concatenate([turn, offset[:, None]], axis=1).astype(np.float32)
+        affine: Float32 = np.concatenate([turn, offset[:, None]], axis=1).astype(np.float32)
+        return affine
 
     def face_mask(self, size_px: int) -> UInt8:
         """(size_px, size_px) uint8, 1 inside the face's oval."""

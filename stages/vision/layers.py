@@ -113,7 +113,8 @@ def torso_outline(labels: UInt8, head: HeadFrame, torso: ClipTorso) -> npt.NDArr
     value = np.where(free >= 0.5, here, torso.share)
     smooth = fill(value[:, :, None].astype(np.float32), known.astype(np.float32), 2)[:, :, 0]
     behind = cv2.resize(smooth, labels.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.6
-    return body | (hidden & (behind | _neck_behind(head, size)))
+    outline: npt.NDArray[np.bool_] = body | (hidden & (behind | _neck_behind(head, size)))
+    return outline
 
 
 def _neck_behind(head: HeadFrame, size_px: int) -> npt.NDArray[np.bool_]:
@@ -139,7 +140,7 @@ def fill_torso(rgb: UInt8, labels: UInt8, head: HeadFrame, torso: ClipTorso) -> 
     """
     size = labels.shape[0]
     known = known_torso(labels)
-    small = torso.share.shape[::-1]
+    small = torso.share.shape[1], torso.share.shape[0]
     clip_rgb = _clip_colours(labels, head, torso)
     light = _change_of_light(rgb, clip_rgb, known, small)
     # The median stays sharp; only the smooth difference of light is taken from this frame.

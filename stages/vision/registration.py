@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,7 @@ from stages.vision.push_pull import fill
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 1e-3)
 _SMOOTHING_PX = 5
@@ -50,16 +53,17 @@ def body_shift(template: Float32, grey: Float32, mask: UInt8) -> Float32:
     return shift if certain else still
 
 
-def shifted(picture: npt.NDArray[np.generic], shift: Float32) -> npt.NDArray[np.generic]:
+def shifted(picture: npt.NDArray[Scalar], shift: Float32, interpolation: int = cv2.INTER_LINEAR) -> npt.NDArray[Scalar]:
     """A picture moved by a translation in fractions of its side; what comes in repeats the edge.
 
     Args:
         picture: (H, W) or (H, W, C).
         shift: (2,) float32, x and y.
+        interpolation: ``cv2.INTER_…``; nearest for class ids.
     """
     size = picture.shape[0]
     matrix = np.array([[1, 0, shift[0] * size], [0, 1, shift[1] * size]], np.float32)
-    moved: npt.NDArray[np.generic] = cv2.warpAffine(
-        picture, matrix, picture.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    moved: npt.NDArray[Scalar] = cv2.warpAffine(
+        picture, matrix, picture.shape[1::-1], flags=interpolation, borderMode=cv2.BORDER_REPLICATE
     )
     return moved

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from stages.formats import HEAD, NECK, TORSO
 from stages.vision.median import masked_median
 from stages.vision.push_pull import fill
-from stages.vision.registration import body_shift, shifted
+from stages.vision.registration import Scalar, body_shift, shifted
 
 Bools = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
@@ -84,7 +84,9 @@ def learn_torso(pictures: UInt8, labels: UInt8) -> ClipTorso:
     known = np.stack([known_torso(label) for label in labels])
     shifts = _postures(pictures, known)
     still_pictures = np.stack([shifted(picture, -shift) for picture, shift in zip(pictures, shifts, strict=True)])
-    still_labels = np.stack([_moved_labels(label, -shift) for label, shift in zip(labels, shifts, strict=True)])
+    still_labels = np.stack(
+        [shifted(label, -shift, cv2.INTER_NEAREST) for label, shift in zip(labels, shifts, strict=True)]
+    )
     known = np.stack([known_torso(label) for label in still_labels])
     colour = _typical(still_pictures, known)
     bare = known & (still_labels == NECK)
@@ -121,16 +123,9 @@ def _typical(pictures: UInt8, known: Bools) -> UInt8:
     return np.asarray(np.round(np.clip(fill(median.astype(np.float32), trust, _SWEEPS), 0, 255)), np.uint8)
 
 
-def _moved_labels(labels: UInt8, shift: Float32) -> UInt8:
-    size = labels.shape[0]
-    matrix = np.array([[1, 0, shift[0] * size], [0, 1, shift[1] * size]], np.float32)
-    flags, border = cv2.INTER_NEAREST, cv2.BORDER_REPLICATE
-    return np.asarray(cv2.warpAffine(labels, matrix, labels.shape[::-1], flags=flags, borderMode=border), np.uint8)
-
-
-def _small(picture: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _small(picture: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
     size = (min(SMALL_PX, picture.shape[1]), min(SMALL_PX, picture.shape[0]))
-    small: npt.NDArray[np.generic] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    small: npt.NDArray[Scalar] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     return small
 
 
