@@ -65,7 +65,7 @@ def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the s
 def run() -> int:
     """Run the command that ``sys.argv`` holds; its exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="radnerf", standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _interrupted()
