@@ -200,7 +200,8 @@ class _Arrays:
             BadInput: The file is missing, damaged, or not of this format.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            # Opened here, since numpy leaves open what turns out to be a damaged zip.
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 values: dict[str, Any] = {}
                 for field in fields(cls):
                     array = stored[field.name]

@@ -146,8 +146,6 @@ def test_arrays_that_do_not_fit_are_refused(arrays: dict[str, np.ndarray]) -> No
         AudioFeatures(**{**good, **arrays})
 
 
-# numpy leaves the file open when a zip's directory is missing.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_bundle_of_another_kind_or_half_a_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     features().save(path)
