@@ -18,7 +18,7 @@ from stages.errors import BadInput
 from stages.formats import FEATURE_RATE_HZ, SAMPLE_RATE_HZ
 from stages.settings import AudioSettings
 from stages.sound.front_end import Rows, blend_windows
-from stages.sound.reference import Standardiser, standardiser_for
+from stages.sound.reference import StandardisedFrontEnd
 from stages.sound.wav import ROW_SAMPLES, Sound
 
 CEPSTRA = 26
@@ -79,7 +79,7 @@ def context_windows(rows: Rows) -> Rows:
     return windows.transpose(0, 2, 1)
 
 
-class DeepSpeech:
+class DeepSpeech(StandardisedFrontEnd):
     """The released frozen graph's character scores (logits), standardised on a fixed sound."""
 
     name = "deepspeech"
@@ -112,15 +112,8 @@ class DeepSpeech:
             ) from error
         self._session: Any = tf.compat.v1.Session(graph=self._graph)
         self.model = f"sha256:{hashlib.sha256(data).hexdigest()[:16]}"
-        self._standardiser: Standardiser | None = None
 
-    def features(self, sound: Sound, gain: float) -> Rows:
-        """Features of a whole piece of sound; see ``FrontEnd.features``."""
-        if self._standardiser is None:
-            self._standardiser = standardiser_for(self._raw)
-        return self._standardiser.apply(self._raw(sound, gain))
-
-    def _raw(self, sound: Sound, gain: float) -> Rows:
+    def raw(self, sound: Sound, gain: float) -> Rows:
         """Character scores, (rows, 29) float32."""
         windows = context_windows(cepstra(sound, gain))
 

