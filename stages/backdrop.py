@@ -9,8 +9,8 @@ import numpy as np
 
 from stages.colours import Colour
 from stages.errors import BadInput
-from stages.training_data import decode, resize
-from stages.vision.images import Rgb
+from stages.training_data import resize
+from stages.vision.images import Rgb, decode_rgb
 
 
 def clip_background(path: Path, size_px: int) -> Rgb:
@@ -26,7 +26,7 @@ def clip_background(path: Path, size_px: int) -> Rgb:
     Raises:
         BadInput: It is missing or damaged.
     """
-    return resize(decode(_read(path), cv2.IMREAD_COLOR, path), size_px)
+    return resize(decode_rgb(_read(path), path), size_px)
 
 
 def plain_background(colour: Colour, size_px: int) -> Rgb:
@@ -47,9 +47,10 @@ def picture_background(path: Path, size_px: int) -> Rgb:
     Raises:
         BadInput: It is missing or no picture.
     """
+    data = _read(path)
     try:
-        picture = decode(_read(path), cv2.IMREAD_COLOR, path)
-    except cv2.error as error:
+        picture = decode_rgb(data, path)
+    except (BadInput, cv2.error) as error:
         raise BadInput(f"{path} is no picture that can be used", hint="give a PNG or JPEG of ordinary size") from error
     height, width = picture.shape[:2]
     side = min(height, width)

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.errors import BadInput, RadnerfError
-from stages.formats import FPS, Archive, Landmarks, frame_name
+from stages.formats import FPS, Archive, Landmarks
 from stages.progress import report
 from stages.settings import LandmarksSettings
+from stages.vision.clip import load_rgb
 from stages.vision.face_mesh import POINTS, FaceMesh, Model, choose_model
-from stages.vision.images import decode_rgb
 
 MAX_MISSING_SHARE = 0.1
 """Share of the frames that may lack a face."""
@@ -70,7 +70,7 @@ def run(inputs: Inputs, outputs: Outputs, settings: LandmarksSettings) -> None:
     model = choose_model(settings.model)
     with Archive(inputs.frames) as archive:
         count = len(archive.names)
-        size_px = decode_rgb(archive.read(frame_name(0, ".jpg"))).shape[0]
+        size_px = load_rgb(archive, 0).shape[0]
     points, found = track_faces(inputs.frames, count, model)
     require_faces(found, settings.max_gap_s)
     Landmarks(points=points, found=found, model=model, size_px=size_px).save(outputs.landmarks)
@@ -166,7 +166,7 @@ def _track_part(frames: Path, start: int, stop: int, model: Model) -> Found:
     previous: npt.NDArray[np.float32] | None = None
     with Archive(frames) as archive, FaceMesh(model, video=True, max_faces=2, fps=FPS) as mesh:
         for index in range(max(0, start - _WARM_UP), stop):
-            rgb = decode_rgb(archive.read(frame_name(index, ".jpg")))
+            rgb = load_rgb(archive, index)
             face = nearest_face(mesh.detect_all(rgb), previous)
             previous = previous if face is None else face
             if index < start:

@@ -95,9 +95,7 @@ def run(inputs: Inputs, outputs: Outputs, settings: TorsoSettings, *, backend: s
     model.mask.copy_(torso_mask(clip.torso, clip.train[:: max(1, len(clip.train) // 100)], _MASK_RESOLUTION))
     if not bool(model.mask.any()):
         raise BadInput(f"{inputs.layers} shows no torso", hint="choose a larger crop with 'prepare --crop X,Y,SIDE'")
-    schedule = TorsoSchedule(
-        settings.steps, settings.pixels, _FRAMES_A_STEP, settings.grid_rate, settings.network_rate
-    )
+    schedule = TorsoSchedule(settings.steps, settings.pixels, _FRAMES_A_STEP, settings.grid_rate, settings.network_rate)
     trainer = TorsoTrainer(model, clip, schedule, settings.seed)
     state = Resumable(outputs.state, "torso-state", _fingerprint(inputs, settings), settings.checkpoint_every_s)
     history = state.load(model, trainer) or []

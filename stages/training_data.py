@@ -17,9 +17,11 @@ from torch import Tensor
 from radnerf.camera import Camera
 from stages import progress
 from stages.errors import BadInput
-from stages.formats import HEAD, Archive, Track, frame_name, load_json, save_json
+from stages.formats import HEAD, Archive, Track, load_json, save_json
 from stages.vision.canonical_face import vertices_cm
+from stages.vision.clip import load_grey, load_rgb
 from stages.vision.face_measures import LEFT_EYE, LIP_INDICES, RIGHT_EYE
+from stages.vision.images import decode_rgb
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -42,26 +44,6 @@ def first_held_out(frames: int) -> int:
 def camera_of(track: Track) -> Camera:
     """The camera of a prepared clip, at the size of its frames."""
     return Camera(track.focal_px, track.centre_x_px, track.centre_y_px, track.size_px, track.size_px)
-
-
-def decode(data: bytes, flags: int, path: Path) -> Bytes:
-    """Decode a picture.
-
-    Args:
-        data: JPEG or PNG.
-        flags: ``cv2.IMREAD_…``.
-        path: Where it came from, for the message.
-
-    Returns:
-        (H, W, 3) RGB, or (H, W) where the flags ask for grey.
-
-    Raises:
-        BadInput: The picture is damaged.
-    """
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if picture is None:
-        raise BadInput(f"{path} holds a damaged picture", hint="delete it and run the same command again")
-    return np.ascontiguousarray(picture[..., ::-1]) if picture.ndim == 3 else picture
 
 
 def resize(picture: Bytes, size_px: int) -> Bytes:
@@ -110,7 +92,7 @@ class LayerReader:
         """
         self.files, self.size_px = files, size_px
         self._layers, self._parsing = Archive(files.layers), Archive(files.parsing)
-        background = decode(files.background.read_bytes(), cv2.IMREAD_COLOR, files.background)
+        background = decode_rgb(files.background.read_bytes(), files.background)
         self.background = resize(background, size_px)
 
     def read(self, index: int) -> Pictures:
@@ -122,11 +104,8 @@ class LayerReader:
         Raises:
             BadInput: The archive lacks the frame or holds a damaged one.
         """
-        layers, parsing = self.files.layers, self.files.parsing
-        truth = decode(self._layers.read(frame_name(index, ".truth.jpg")), cv2.IMREAD_COLOR, layers)
-        colour = decode(self._layers.read(frame_name(index, ".torso.jpg")), cv2.IMREAD_COLOR, layers)
-        alpha = decode(self._layers.read(frame_name(index, ".torso.png")), cv2.IMREAD_GRAYSCALE, layers)
-        classes = decode(self._parsing.read(frame_name(index, ".png")), cv2.IMREAD_GRAYSCALE, parsing)
+        truth, colour = load_rgb(self._layers, index, ".truth.jpg"), load_rgb(self._layers, index, ".torso.jpg")
+        alpha, classes = load_grey(self._layers, index, ".torso.png"), load_grey(self._parsing, index)
         size = self.size_px
         head = resize(((classes == HEAD) * np.uint8(255)).astype(np.uint8), size)
         alpha, colour = resize(alpha, size), resize(colour, size)

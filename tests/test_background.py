@@ -246,7 +246,7 @@ def test_made_up_part_does_not_flicker(clip: Clip) -> None:
 
 
 def test_run_writes_every_layer_of_every_frame(clip: Clip, outputs: background.Outputs) -> None:
-    scene = decode_rgb(outputs.background.read_bytes())
+    scene = decode_rgb(outputs.background.read_bytes(), outputs.background)
     corner = np.abs(scene[:12].astype(int) - clip.wall[:12])
     assert corner.mean() < 4  # JPEG frames
     with Archive(outputs.layers) as archive:

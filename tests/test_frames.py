@@ -14,9 +14,10 @@ from stages import frames, media
 from stages.errors import BadInput
 from stages.formats import Archive, frame_name, load_json
 from stages.settings import FramesSettings
+from stages.vision.clip import load_rgb
 from stages.vision.faces import Face, FaceFinder
 from stages.vision.framing import FACE_SHARE, choose_crop
-from stages.vision.images import Rgb, decode_rgb
+from stages.vision.images import Rgb
 
 FAST = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "18", "-c:a", "aac")
 
@@ -47,7 +48,7 @@ def prepare(video: Path, folder: Path, settings: FramesSettings | None = None) -
 
 def frame(outputs: frames.Outputs, index: int) -> Rgb:
     with Archive(outputs.frames) as archive:
-        return decode_rgb(archive.read(frame_name(index, ".jpg")))
+        return load_rgb(archive, index)
 
 
 def sound(outputs: frames.Outputs) -> np.ndarray[tuple[int], np.dtype[np.int16]]:

@@ -194,8 +194,9 @@ def test_missing_model_falls_back_or_is_told(tmp_path: Path, monkeypatch: pytest
 def test_pictures_survive_png_and_jpeg() -> None:
     rng = np.random.default_rng(1)
     rgb = np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-    np.testing.assert_array_equal(decode_rgb(encode_png(rgb)), rgb)
-    np.testing.assert_array_equal(decode_grey(encode_png(rgb[..., 0])), rgb[..., 0])
-    assert np.abs(decode_rgb(encode_jpeg(rgb)).astype(int) - rgb).mean() < 2
-    with pytest.raises(BadInput, match="damaged picture"):
-        decode_rgb(b"no picture")
+    source = Path("frames.zip")
+    np.testing.assert_array_equal(decode_rgb(encode_png(rgb), source), rgb)
+    np.testing.assert_array_equal(decode_grey(encode_png(rgb[..., 0]), source), rgb[..., 0])
+    assert np.abs(decode_rgb(encode_jpeg(rgb), source).astype(int) - rgb).mean() < 2
+    with pytest.raises(BadInput, match=r"frames\.zip holds a damaged picture"):
+        decode_rgb(b"no picture", source)

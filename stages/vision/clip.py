@@ -18,21 +18,12 @@ def load_rgb(archive: Archive, index: int, suffix: str = ".jpg") -> Rgb:
     Raises:
         BadInput: The member is missing or is no picture.
     """
-    return decode_rgb(archive.read(frame_name(index, suffix)))
+    return decode_rgb(archive.read(frame_name(index, suffix)), archive.path)
 
 
 def load_grey(archive: Archive, index: int, suffix: str = ".png") -> Grey:
-    """A class map or an alpha: (H, W) uint8.
-
-    Args:
-        archive: The archive that holds it.
-        index: Frame number.
-        suffix: What follows the number in the member's name.
-
-    Raises:
-        BadInput: The member is missing or is no picture.
-    """
-    return decode_grey(archive.read(frame_name(index, suffix)))
+    """A class map or an alpha: (H, W) uint8; arguments and errors as for ``load_rgb``."""
+    return decode_grey(archive.read(frame_name(index, suffix)), archive.path)
 
 
 def count_frames(archive: Archive, suffix: str = ".jpg") -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -36,22 +38,22 @@ def encode_png(pixels: Rgb | Grey) -> bytes:
     return _encode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels, [])
 
 
-def decode_rgb(data: bytes) -> Rgb:
-    """The (H, W, 3) uint8 RGB picture in a JPEG or PNG.
+def decode_rgb(data: bytes, source: Path) -> Rgb:
+    """The (H, W, 3) uint8 RGB picture in a JPEG or PNG, upright as its EXIF data tell.
+
+    Args:
+        data: JPEG or PNG.
+        source: The file that it came from, for the message.
 
     Raises:
         BadInput: The bytes hold no picture.
     """
-    return np.asarray(cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR, source), cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def decode_grey(data: bytes) -> Grey:
-    """The (H, W) uint8 mask or class map in a PNG.
-
-    Raises:
-        BadInput: The bytes hold no picture.
-    """
-    return _decode(data, cv2.IMREAD_GRAYSCALE)
+def decode_grey(data: bytes, source: Path) -> Grey:
+    """The (H, W) uint8 mask or class map in a PNG; arguments and errors as for ``decode_rgb``."""
+    return _decode(data, cv2.IMREAD_GRAYSCALE, source)
 
 
 def _encode(suffix: str, pixels: MatLike, flags: list[int]) -> bytes:
@@ -61,8 +63,8 @@ def _encode(suffix: str, pixels: MatLike, flags: list[int]) -> bytes:
     return bytes(data)
 
 
-def _decode(data: bytes, mode: int) -> npt.NDArray[np.uint8]:
+def _decode(data: bytes, mode: int, source: Path) -> npt.NDArray[np.uint8]:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
     if pixels is None:
-        raise BadInput("damaged picture", hint="delete the archive that holds it and run the same command again")
+        raise BadInput(f"{source} holds a damaged picture", hint="delete it and run the same command again")
     return np.asarray(pixels, np.uint8)
