@@ -32,7 +32,6 @@ from cli.subject import (
     copy_file,
     describe_source,
     load_record,
-    sha256_of,
     slug,
     write_settings,
 )
@@ -186,7 +185,7 @@ def write_job(
 
     The job names files only inside the speech's folder and tells their hashes, so that it changes with their content.
     """
-    if not folder.source.is_file() or sha256_of(folder.source) != source.sha256:
+    if not folder.source.is_file() or formats.sha256_of(folder.source) != source.sha256:
         copy_file(speech, folder.source)
     job = {
         "format": 1,
@@ -204,8 +203,8 @@ def _keep(path: Path | None, copy: Path) -> dict[str, str] | None:
     """Copy a file into the speech's folder unless the same is there; its name there and its hash."""
     if path is None:
         return None
-    sha256 = sha256_of(path)
-    if not copy.is_file() or sha256_of(copy) != sha256:
+    sha256 = formats.sha256_of(path)
+    if not copy.is_file() or formats.sha256_of(copy) != sha256:
         copy_file(path, copy)
     return {"file": copy.name, "sha256": sha256}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import re
 import shutil
@@ -176,19 +175,6 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-._")
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal.
-
-    Raises:
-        BadInput: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}", hint="check its name and its rights") from error
-
-
 def describe_source(path: Path) -> Source:
     """Name, hash and size of a file.
 
@@ -202,7 +188,7 @@ def describe_source(path: Path) -> Source:
     size_bytes = path.stat().st_size
     if size_bytes == 0:
         raise BadInput(f"{path} is empty", hint="give another file")
-    return Source(path.name, sha256_of(path), size_bytes)
+    return Source(path.name, formats.sha256_of(path), size_bytes)
 
 
 def copy_file(source: Path, final: Path) -> None:

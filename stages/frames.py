@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import wave
 from collections import deque
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import numpy as np
 
 from stages import media
 from stages.errors import BadInput
-from stages.formats import FPS, SAMPLE_RATE_HZ, ArchiveWriter, atomic_path, frame_name, save_json
+from stages.formats import FPS, SAMPLE_RATE_HZ, ArchiveWriter, atomic_path, frame_name, save_json, sha256_of
 from stages.progress import report
 from stages.settings import FramesSettings
 from stages.vision.faces import Face, FaceFinder
@@ -325,11 +324,9 @@ def _write_frames(info: media.MediaInfo, crop: Crop, size_px: int, limit: int, p
 
 
 def _describe(info: media.MediaInfo, crop: Crop, size_px: int, frames: int) -> dict[str, object]:
-    with info.path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     source = {
         "name": info.path.name,
-        "sha256": digest,
+        "sha256": sha256_of(info.path),
         "width": info.width,
         "height": info.height,
         "fps": info.fps,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import resource
 import shutil
 import sys
@@ -27,7 +26,7 @@ from radnerf.torso import TorsoModel
 from stages import progress
 from stages.backdrop import clip_background, picture_background, plain_background
 from stages.errors import BadInput
-from stages.formats import FPS, Track, atomic_path, save_json
+from stages.formats import FPS, Track, atomic_path, save_json, sha256_of
 from stages.frame_queue import FrameQueue
 from stages.head_file import load_head
 from stages.hearing import Features, check_heard, hear, open_features
@@ -234,8 +233,4 @@ def _write(
 
 def _model_version(inputs: Inputs) -> str:
     """What identifies the trained model: the beginnings of both files' SHA-256."""
-    digests = []
-    for path in (inputs.head, inputs.torso):
-        with path.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest()[:12])
-    return "-".join(digests)
+    return "-".join(sha256_of(path)[:12] for path in (inputs.head, inputs.torso))

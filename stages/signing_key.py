@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from stages.errors import BadInput, RadnerfError
+from stages.user_folders import data_folder
 
 CERTIFICATES_NAME = "certificates.pem"
 KEY_NAME = "key.pem"
@@ -53,10 +54,7 @@ class LocalRoot:
 
 def signing_folder() -> Path:
     """Where this machine's own key lies: ``$XDG_DATA_HOME/radnerf/signing``."""
-    base = os.environ.get("XDG_DATA_HOME", "")
-    # The XDG rules say that a relative path is to be ignored.
-    root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "share"
-    return root / "radnerf" / "signing"
+    return data_folder() / "signing"
 
 
 def local_credentials() -> Credentials:

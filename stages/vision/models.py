@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from stages.user_folders import data_folder
+
 FACE_LANDMARKER = "face_landmarker.task"
 """MediaPipe's Face Landmarker."""
 
@@ -18,8 +20,7 @@ ALEXNET_FEATURES = "alexnet-features.safetensors"
 def model_folders() -> list[Path]:
     """The folders that are searched, in order: ``$RADNERF_MODELS``, then the user's data folder."""
     folders = [Path(text).expanduser() for text in os.environ.get("RADNERF_MODELS", "").split(os.pathsep) if text]
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return [*folders, Path(data).expanduser() / "radnerf" / "models"]
+    return [*folders, data_folder() / "models"]
 
 
 def find_model(name: str) -> Path | None:
