@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
-import time
 import wave
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from radnerf.camera import yaw_pitch_rotation
@@ -25,13 +21,12 @@ from radnerf.torso import TorsoModel
 from stages import render
 from stages.backdrop import picture_background, plain_background
 from stages.colours import CSS_COLOURS, parse_colour
-from stages.errors import BadInput, RadnerfError
+from stages.errors import BadInput
 from stages.formats import AudioFeatures, Track, save_json
-from stages.frame_queue import FrameQueue
 from stages.head_file import load_head
 from stages.hearing import hear, open_features
 from stages.media import decode_audio, probe, read_video
-from stages.motion import borrowed_motion, mean_pose, own_motion, ping_pong
+from stages.motion import borrowed_motion
 from stages.provenance import read_provenance
 from stages.settings import RenderSettings
 from stages.speech_job import load_job
@@ -283,51 +278,6 @@ def test_damaged_features_are_told(subject: Workspace, tmp_path: Path) -> None:
         AudioFeatures.load(path)
 
 
-@given(length=st.integers(1, 40), frame=st.integers(0, 10_000))
-def test_ping_pong_never_jumps(length: int, frame: int) -> None:
-    here, there = ping_pong(frame, length), ping_pong(frame + 1, length)
-    assert 0 <= here < length
-    assert abs(here - there) == min(1, length - 1)
-    assert ping_pong(min(frame, length - 1), length) == min(frame, length - 1)
-
-
-def test_own_motion_is_the_longest_measured_stretch_before_the_held_out_part() -> None:
-    track = make_track(frames=220)
-    track.tracked[[40, 130, 131]] = False
-    motion = own_motion(track)
-    np.testing.assert_array_equal(motion.rotation, track.rotation[41:130])
-    np.testing.assert_array_equal(own_motion(make_track(frames=220)).eye_open, track.eye_open[:200])
-
-
-def test_a_clip_full_of_gaps_moves_over_them() -> None:
-    track = make_track(frames=220)
-    track.tracked[::20] = False
-    np.testing.assert_array_equal(own_motion(track).rotation, track.rotation[1:200])
-    track.tracked[:] = False
-    with pytest.raises(BadInput, match="measured"):
-        own_motion(track)
-
-
-def test_borrowed_motion_is_made_about_the_subjects_own_mean_pose() -> None:
-    own = make_track(frames=220)
-    other = make_track(frames=150, distance_cm=90.0, yaw_deg=12.0, eye_open=0.8)
-    motion = borrowed_motion(own, other)
-    assert len(motion.eye_open) == 150
-    np.testing.assert_array_equal(motion.eye_open, other.eye_open)
-    rotation, translation = mean_pose(motion)
-    wanted_rotation, wanted_translation = mean_pose(own_motion(own))
-    np.testing.assert_allclose(rotation, wanted_rotation, atol=1e-5)
-    np.testing.assert_allclose(translation, wanted_translation, atol=1e-4)
-    steps = motion.rotation[:-1].transpose(0, 2, 1) @ motion.rotation[1:]
-    other_steps = other.rotation[:-1].transpose(0, 2, 1) @ other.rotation[1:]
-    np.testing.assert_allclose(steps, other_steps, atol=1e-5)
-
-
-def test_moving_as_oneself_changes_nothing() -> None:
-    track = make_track(frames=200)
-    np.testing.assert_allclose(borrowed_motion(track, track).rotation[:180], track.rotation[:180], atol=0.02)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -400,57 +350,6 @@ def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
         (tmp_path / "picture").write_bytes(data)
         with pytest.raises(BadInput):
             picture_background(tmp_path / "picture", 40)
-
-
-class _Slow:
-    """A writer that takes its time, and fails when told to."""
-
-    def __init__(self, fail_at: int = -1) -> None:
-        self.frames: list[NDArray[np.uint8]] = []
-        self.threads: set[int] = set()
-        self._fail_at = fail_at
-
-    def write(self, frame: NDArray[np.uint8]) -> None:
-        time.sleep(0.001)
-        if len(self.frames) == self._fail_at:
-            raise RadnerfError("the disk is full")
-        self.frames.append(frame)
-        self.threads.add(threading.get_ident())
-
-
-def _numbered(number: int) -> NDArray[np.uint8]:
-    return np.full((1, 1, 3), number, np.uint8)
-
-
-def test_queued_frames_arrive_in_order_from_one_other_thread() -> None:
-    writer = _Slow()
-    with FrameQueue(writer) as waiting:
-        for number in range(40):
-            waiting.put(_numbered(number))
-    assert [int(frame[0, 0, 0]) for frame in writer.frames] == list(range(40))
-    assert len(writer.threads) == 1
-    assert threading.get_ident() not in writer.threads
-
-
-def _feed(writer: _Slow, count: int, error: Exception | None = None) -> None:
-    with FrameQueue(writer) as waiting:
-        for number in range(count):
-            waiting.put(_numbered(number))
-        if error is not None:
-            raise error
-
-
-@pytest.mark.parametrize("fail_at", [0, 39])
-def test_a_writers_failure_reaches_the_renderer(fail_at: int) -> None:
-    with pytest.raises(RadnerfError, match="disk is full"):
-        _feed(_Slow(fail_at), 40)
-
-
-def test_a_failed_block_drops_what_waits() -> None:
-    writer = _Slow()
-    with pytest.raises(ValueError, match="render"):
-        _feed(writer, 8, ValueError("render"))
-    assert len(writer.frames) < 8
 
 
 def test_the_own_background_is_the_clips(subject: Workspace) -> None:
