@@ -131,7 +131,7 @@ class TorsoTrainer:
         loss, mse = self._loss()
         if not torch.isfinite(loss):
             raise Diverged(
-                f"the torso's loss is {float(loss)} at step {self.step_number}",
+                f"the torso's loss is {loss.item()} at step {self.step_number}",
                 hint="lower torso.grid_rate and torso.network_rate",
             )
         self.optimiser.zero_grad(set_to_none=True)
