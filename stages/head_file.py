@@ -53,7 +53,7 @@ def load_head(path: Path, backend: str = "auto") -> tuple[HeadModel, dict[str, A
         for grid in ("space", "audio_plane"):
             values[grid] = GridSpec(**values[grid])
         model = HeadModel(ModelShape(**values), torch.zeros(2, 3))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"{path} is damaged: {error}", hint="delete it and train again") from error
     restore(model, tensors, path)
     model.use_backend(backend)

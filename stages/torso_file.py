@@ -39,7 +39,7 @@ def load_torso(path: Path, backend: str = "auto") -> TorsoModel:
         values = dict(header["shape"])
         values["plane"] = GridSpec(**values["plane"])
         model = TorsoModel(TorsoShape(**values))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"{path} is damaged: {error}", hint="delete it and train again") from error
     restore(model, tensors, path)
     model.plane.backend = backend
