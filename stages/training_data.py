@@ -133,7 +133,8 @@ class PictureMaps:
 
 def _stamp(files: LayerFiles, frames: int) -> dict[str, object]:
     """What a cache was built from; another stamp means that it is stale."""
-    stats = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in (files.layers, files.parsing)}
+    read = (files.layers, files.parsing, files.background)
+    stats = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in read}
     return {"version": _CACHE_VERSION, "frames": frames, **stats}
 
 
