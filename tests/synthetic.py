@@ -137,8 +137,9 @@ def train_frames() -> torch.Tensor:
     return torch.arange(first_held_out(FRAMES))
 
 
+@lru_cache(maxsize=1)
 def head_clip() -> Clip:
-    """What a head's training sees."""
+    """What a head's training sees; the same one at every call."""
     subject = ball()
     track, frames = subject.track, train_frames()
     camera = camera_of(track)
