@@ -7,7 +7,8 @@ import re
 import sys
 import typing
 
-from stages.settings import PRESETS, STAGES, SubjectSettings, resolve, to_mapping
+from stages.settings import PRESETS, STAGES, SubjectSettings
+from stages.settings_reading import resolve, to_mapping
 
 _INTRODUCTION = """\
 # Settings

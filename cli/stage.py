@@ -23,7 +23,8 @@ from cli.subject import load_record
 from stages import formats
 from stages.errors import BadInput
 from stages.progress import listening
-from stages.settings import SubjectSettings, from_mapping, to_mapping
+from stages.settings import SubjectSettings
+from stages.settings_reading import from_mapping, to_mapping
 from stages.workspace import open_subject
 
 EXAMPLES = examples(

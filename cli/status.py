@@ -14,7 +14,7 @@ from cli.options import AsJson, Home, examples, read_home
 from cli.plan import Step, speech_chain, stale_steps, step_done, subject_steps
 from cli.subject import SubjectRecord, load_record
 from stages.errors import BadInput
-from stages.settings import to_mapping
+from stages.settings_reading import to_mapping
 from stages.workspace import Workspace, open_subject
 
 EXAMPLES = examples("radnerf status", "radnerf status anchor", "radnerf status anchor --json")

@@ -17,7 +17,8 @@ import yaml
 
 from stages import formats
 from stages.errors import BadInput
-from stages.settings import STAGES, SubjectSettings, parse_assignment, resolve, to_mapping
+from stages.settings import STAGES, SubjectSettings
+from stages.settings_reading import parse_assignment, resolve, to_mapping
 from stages.workspace import FORMAT_VERSION, Workspace
 
 _HEADER = """\

@@ -14,6 +14,9 @@ from radnerf.mlp import ConditionedMLP
 DENSITY_SHIFT = -5.0
 """Added before the exponential: an untrained field is thin (0.007 / cm), so that occupancy prunes it early."""
 
+AUDIO_PLANE_SPREAD = 1e3
+"""The audio plane's first features over those of a plain hash grid (±1e-4)."""
+
 MAX_LOG_DENSITY = 7.0
 """Above it density says nothing more, and its gradient would overflow."""
 
@@ -121,6 +124,10 @@ class HeadField(nn.Module):
         width = shape.hidden_width
         self.space = HashGrid(shape.space)
         self.audio_plane = HashGrid(shape.audio_plane)
+        # With features near 0 the plane looks the same everywhere: no gradient would reach the audio coordinate,
+        # and it would be regularised away before the plane had learnt anything.
+        with torch.no_grad():
+            self.audio_plane.table.mul_(AUDIO_PLANE_SPREAD)
         self.motion_net = ConditionedMLP(shape.space.output_width, shape.condition_width, width, 2, layers=3)
         encoded = shape.space.output_width + shape.audio_plane.output_width
         self.density_net = ConditionedMLP(encoded, 1, width, width // 2, layers=3)
@@ -147,20 +154,27 @@ class HeadField(nn.Module):
         return density_activation(raw[:, 0]), raw[:, 1:], motion
 
     def forward(
-        self, points: Tensor, directions: Tensor, condition: Condition, membership: Tensor | None
+        self,
+        points: Tensor,
+        directions: Tensor,
+        condition: Condition,
+        membership: Tensor | None,
+        ray: Tensor | None = None,
     ) -> FieldSample:
         """Density and colour of points seen from directions.
 
         Args:
             points: (N, 3) float32, cm, world.
-            directions: (N, 3) float32, unit, world.
+            directions: (R, 3) float32, unit, world, of the rays; (N, 3), of the points, when ``ray`` is None.
             condition: Of B frames.
             membership: (N, B) float, one 1 in each row: the frame of a point; None when B is 1.
+            ray: (N,) int64 in [0, R), the ray of a point: directions are encoded once a ray.
 
         Returns:
             The field's sample, N points.
         """
         sigma, geometry, motion = self.density(points, condition, membership)
-        seen = torch.cat([spherical_harmonics(directions), geometry], dim=-1)
+        views = spherical_harmonics(directions)
+        seen = torch.cat([views if ray is None else views[ray], geometry], dim=-1)
         rgb = torch.sigmoid(self.colour_net(seen, condition.appearance, membership))
         return FieldSample(sigma, rgb, motion)

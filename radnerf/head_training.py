@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from radnerf.camera import Camera
 from radnerf.errors import Diverged
+from radnerf.head import Condition
 from radnerf.kernels.protocol import Backend
 from radnerf.losses import alpha_entropy, still_motion, structural_loss
 from radnerf.model import HeadModel
@@ -100,24 +101,21 @@ class HeadSchedule:
     visible_threshold: float = 0.02
 
 
+APPEARANCE_DROP = 0.5
+"""Probability that a frame's own appearance code gives way to the mean one in a step."""
+
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Distance of two (3, H, W) pictures in [0, 1], a scalar >= 0."""
 
 
-def _parameter_groups(model: HeadModel, schedule: HeadSchedule) -> list[dict[str, Any]]:
-    """Adam's groups: grids, the audio net's attention, everything else."""
-    grids = [value for name, value in model.named_parameters() if name.endswith(".table")]
-    attention = [value for name, value in model.named_parameters() if name.startswith("audio_net.attention")]
-    rest = [
-        value
-        for name, value in model.named_parameters()
-        if not name.endswith(".table") and not name.startswith("audio_net.attention")
-    ]
-    return [
-        {"params": grids, "lr": schedule.grid_rate},
-        {"params": rest, "lr": schedule.network_rate},
-        {"params": attention, "lr": schedule.network_rate * schedule.attention_gain},
-    ]
+def _parameter_groups(named: list[tuple[str, nn.Parameter]], schedule: HeadSchedule) -> list[dict[str, Any]]:
+    """Adam's groups: grids, everything else, the audio net's attention."""
+    rates = (schedule.grid_rate, schedule.network_rate, schedule.network_rate * schedule.attention_gain)
+    groups: list[dict[str, Any]] = [{"params": [], "lr": rate} for rate in rates]
+    for name, value in named:
+        which = 0 if name.endswith(".table") else 2 if name.startswith("audio_net.attention") else 1
+        groups[which]["params"].append(value)
+    return [group for group in groups if group["params"]]
 
 
 class HeadTrainer:
@@ -150,9 +148,14 @@ class HeadTrainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.occupancy = OccupancyGrid(model.aabb, resolution=model.shape.occupancy_resolution)
         self.visibility = VisibilityGrid(model.aabb, model.shape.occupancy_resolution)
-        self.optimiser = torch.optim.Adam(_parameter_groups(model, schedule), betas=(0.9, 0.99), eps=1e-15, fused=True)
+        # A net that was taught to foretell the mouth stays as it is: the picture's gradient would make it forget.
+        self.taught = model.shape.mouth > 0
+        left_out = "audio_net." if self.taught else "\0"
+        trained = [(name, value) for name, value in model.named_parameters() if not name.startswith(left_out)]
+        groups = _parameter_groups(trained, schedule)
+        self.optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
         self.first_rates = [float(group["lr"]) for group in self.optimiser.param_groups]
-        self.average = Average(model.parameters(), schedule.ema_decay)
+        self.average = Average([value for _, value in trained], schedule.ema_decay)
         self.step_number = 0
         self.skipped = 0
         model.mask.copy_(hull)
@@ -187,16 +190,14 @@ class HeadTrainer:
     def _descend(self, loss: Tensor) -> None:
         """One step of the optimiser, unless the loss is not finite."""
         if not torch.isfinite(loss):
-            self.skipped += 1
-            if self.skipped >= 10:
-                raise Diverged(
-                    f"the loss was not finite in {self.skipped} steps in a row, the last at step {self.step_number}",
-                    hint="lower head.grid_rate and head.network_rate",
-                )
+            self._skip()
             return
-        self.skipped = 0
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if not self._gradients_finite():
+            self._skip()
+            return
+        self.skipped = 0
         factor = decayed(self.step_number, self.total_steps)
         for group, rate in zip(self.optimiser.param_groups, self.first_rates, strict=True):
             group["lr"] = rate * factor
@@ -204,13 +205,37 @@ class HeadTrainer:
         if self.step_number % 4 == 3:
             self.average.update()
 
-    def _conditions(self, frames: Tensor) -> Any:  # noqa: ANN401
+    def _skip(self) -> None:
+        """Count a step that is left out; too many in a row end the training."""
+        self.skipped += 1
+        if self.skipped >= 10:
+            raise Diverged(
+                f"numbers were not finite in {self.skipped} steps in a row, the last at step {self.step_number}",
+                hint="lower head.grid_rate and head.network_rate",
+            )
+
+    def _gradients_finite(self) -> bool:
+        """Whether every gradient is finite; one sum tells, since NaN and infinity survive it."""
+        gradients = [value.grad for value in self.model.parameters() if value.grad is not None]
+        return bool(torch.isfinite(torch.stack([gradient.sum() for gradient in gradients]).sum()))
+
+    def _hear(self, frames: Tensor) -> Tensor:
+        """Audio codes of frames, (B, A); differentiable unless the audio net was taught beforehand."""
+        with torch.set_grad_enabled(not self.taught and torch.is_grad_enabled()):
+            code, _ = self.model.hear(self.clip.features, frames)
+        return code
+
+    def _conditions(self, frames: Tensor) -> Condition:
         """Conditions of training frames: the measured mouth drives, the audio code is hidden now and then."""
-        code, _ = self.model.hear(self.clip.features, frames)
+        code = self._hear(frames)
         kept = torch.rand(len(frames), 1, generator=self.generator) >= self.schedule.code_drop
         mouth = self.clip.mouth[frames][:, : self.model.shape.mouth]
         position = torch.searchsorted(self.clip.train, frames)
-        return self.model.condition(code * kept, mouth, self.clip.eye[frames], position)
+        condition = self.model.condition(code * kept, mouth, self.clip.eye[frames], position)
+        # New frames have the mean code: what moves must not hide in the frames' own ones.
+        own = torch.rand(len(frames), 1, generator=self.generator) >= APPEARANCE_DROP
+        mean = self.model.appearance.mean(0, keepdim=True)
+        return Condition(condition.audio, condition.eye, torch.where(own, condition.appearance, mean))
 
     def _draw_frames(self, count: int) -> Tensor:
         """Random training frames, (count,) int64."""
@@ -271,7 +296,8 @@ class HeadTrainer:
             margin = (right - left) // 2
             across = (columns >= left - margin) & (columns < right + margin)
             near = across & (rows >= top - margin) & (rows < bottom + margin)
-            rising = min(1.0, self.step_number / max(1, schedule.steps))
+            # Only once the mouth moves: a coordinate that is held still from the start never learns to.
+            rising = max(0.0, min(1.0, 2 * self.step_number / max(1, schedule.steps) - 1))
             still = (~near).float()[seen.ray]
             loss = loss + schedule.still_weight * rising * still_motion(seen.motion, seen.weights, still)
         return loss
@@ -303,9 +329,9 @@ class HeadTrainer:
         model, clip = self.model, self.clip
         field = model.fields[0]
         frames = self._draw_frames(8)
-        code, _ = model.hear(clip.features, frames)
-        mouth = clip.mouth[frames][:, : model.shape.mouth]
-        condition = model.condition(code, mouth, clip.eye[frames], torch.searchsorted(clip.train, frames))
+        with torch.no_grad():
+            mouth = clip.mouth[frames][:, : model.shape.mouth]
+            condition = model.condition(self._hear(frames), mouth, clip.eye[frames])
 
         def density(points: Tensor) -> Tensor:
             which = torch.randint(len(frames), (len(points),), generator=self.generator)

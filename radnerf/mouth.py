@@ -23,7 +23,8 @@ def mouth_components(opening: Tensor, width: Tensor, shape: Tensor, known: Tenso
         components: Numbers a frame, M, at least 2.
 
     Returns:
-        (N, M) float, each column with mean 0 and standard deviation 1 over the known frames.
+        (N, M) float, each column with mean 0 and standard deviation 1 over the known frames; columns beyond what
+        the frames tell are 0. Rounded, since the last bits of a decomposition differ from run to run.
     """
     plain = torch.stack([opening, width], dim=1).double()
     plain = (plain - plain[known].mean(0)) / plain[known].std(0).clamp(min=1e-8)
@@ -31,13 +32,16 @@ def mouth_components(opening: Tensor, width: Tensor, shape: Tensor, known: Tenso
     lips = lips - lips[known].mean(0)
     explained = torch.linalg.lstsq(plain[known], lips[known]).solution
     rest = lips - plain @ explained
-    _, _, axes = torch.linalg.svd(rest[known], full_matrices=False)
-    # The sign of a principal axis is arbitrary: fix it, so that equal clips make equal codes everywhere.
-    axes = axes[: components - 2]
-    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
-    scores = rest @ (axes * torch.sign(largest)).T
-    scores = scores / scores[known].std(0).clamp(min=1e-8)
-    return torch.cat([plain, scores], dim=1).float()
+    result = torch.zeros(len(plain), components, dtype=plain.dtype)
+    result[:, :2] = plain
+    if components > 2:
+        _, _, axes = torch.linalg.svd(rest[known], full_matrices=False)
+        axes = axes[: components - 2]
+        # The sign of a principal axis is arbitrary: fix it, so that equal clips make equal codes everywhere.
+        largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+        scores = rest @ (axes * torch.sign(largest)).T
+        result[:, 2 : 2 + len(axes)] = scores / scores[known].std(0).clamp(min=1e-8)
+    return (result.float() * 1e4).round() / 1e4
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,12 @@ class MouthLesson:
     steps: int = 300
     runs: int = 3
     run_frames: int = 40
-    rate: float = 2e-3
+    rate: float = 4e-3
     weight_decay: float = 1e-2
     noise: float = 0.3
     mask_rows: int = 6
     mask_columns: int = 6
-    folds: int = 3
+    folds: int = 2
 
 
 def _disturbed(features: Tensor, lesson: MouthLesson, generator: torch.Generator) -> Tensor:
@@ -77,7 +81,7 @@ def _disturbed(features: Tensor, lesson: MouthLesson, generator: torch.Generator
         noisy[start : start + length] = 0
     count = int(torch.randint(lesson.mask_columns + 1, (1,), generator=generator))
     if columns > count:
-        start = int(torch.randint(columns - count, (1,), generator=generator))
+        start = int(torch.randint(columns - count + 1, (1,), generator=generator))
         noisy[:, start : start + count] = 0
     return noisy
 

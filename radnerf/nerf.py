@@ -48,7 +48,12 @@ class NerfField(nn.Module):
         self.colour_net = ConditionedMLP(WIDTH + direction, appearance_code, WIDTH // 2, 3, layers=2)
 
     def forward(
-        self, points: Tensor, directions: Tensor, condition: Condition, membership: Tensor | None
+        self,
+        points: Tensor,
+        directions: Tensor,
+        condition: Condition,
+        membership: Tensor | None,
+        ray: Tensor | None = None,
     ) -> FieldSample:
         """Density and colour; arguments as for ``HeadField.forward``, without a 2-D audio coordinate."""
         unit = (points - self.aabb[0]) / (self.aabb[1] - self.aabb[0]) * 2 - 1
@@ -56,7 +61,8 @@ class NerfField(nn.Module):
         sound = torch.cat([condition.audio, condition.eye], dim=-1)
         hidden = torch.relu(self.before(encoded, sound, membership))
         hidden = torch.relu(self.after(torch.cat([encoded, hidden], dim=-1), sound, membership))
-        seen = torch.cat([self.feature_layer(hidden), frequency_encode(directions, DIRECTION_BANDS)], dim=-1)
+        views = frequency_encode(directions, DIRECTION_BANDS)
+        seen = torch.cat([self.feature_layer(hidden), views if ray is None else views[ray]], dim=-1)
         rgb = torch.sigmoid(self.colour_net(seen, condition.appearance, membership))
         return FieldSample(density_activation(self.density_layer(hidden)[:, 0]), rgb, points.new_zeros(len(points), 0))
 
@@ -95,9 +101,8 @@ def _render_distances(
     count, intervals = edges.shape[0], edges.shape[1] - 1
     middle = ((edges[:, 1:] + edges[:, :-1]) / 2).flatten()
     ray = torch.arange(count, device=edges.device).repeat_interleave(intervals)
-    directions = rays[1][ray]
-    points = rays[0][ray] + middle[:, None] * directions
-    sample = field(points, directions, condition, None if membership is None else membership[ray])
+    points = rays[0][ray] + middle[:, None] * rays[1][ray]
+    sample = field(points, rays[1], condition, None if membership is None else membership[ray], ray)
     lengths = (edges[:, 1:] - edges[:, :-1]).flatten()
     offsets = torch.arange(count + 1, device=edges.device) * intervals
     seen = kernels.composite(sample.sigma, sample.rgb, middle, lengths, offsets)

@@ -12,8 +12,8 @@ from radnerf.head import Condition, FieldSample
 from radnerf.kernels.protocol import Backend
 from radnerf.rays import intersect_aabb
 
-Field = Callable[[Tensor, Tensor, Condition, Tensor | None], FieldSample]
-"""A radiance field: ``(points, directions, condition, membership) -> FieldSample``."""
+Field = Callable[[Tensor, Tensor, Condition, Tensor | None, Tensor], FieldSample]
+"""A radiance field: ``(points, the rays' directions, condition, membership, ray) -> FieldSample``."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def render_rays(
     samples = kernels.march(
         rays_o, rays_d, near, far, region.mask, region.aabb, region.max_samples, region.min_step_cm, jitter
     )
-    directions = rays_d[samples.ray]
-    points = torch.addcmul(rays_o[samples.ray], directions, samples.t[:, None])
-    sample = field(points, directions, condition, None if membership is None else membership[samples.ray])
+    points = torch.addcmul(rays_o[samples.ray], rays_d[samples.ray], samples.t[:, None])
+    frames = None if membership is None else membership[samples.ray]
+    sample = field(points, rays_d, condition, frames, samples.ray)
     seen = kernels.composite(sample.sigma, sample.rgb, samples.t, samples.dt, samples.offsets)
     return RayColours(seen.image, seen.alpha, seen.depth, seen.weights, sample.motion, points, samples.ray)

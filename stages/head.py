@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,8 @@ from stages.errors import BadInput
 from stages.formats import FPS, AudioFeatures, Track, save_json
 from stages.head_file import save_head
 from stages.perceptual import load_perceptual
-from stages.settings import HeadSettings, to_mapping
+from stages.settings import HeadSettings
+from stages.settings_reading import to_mapping
 from stages.training_data import (
     LayerFiles,
     PictureMaps,
@@ -128,7 +131,7 @@ def _fingerprint(inputs: Inputs, settings: HeadSettings) -> str:
 def _training_frames(track: Track) -> Tensor:
     """The frames to train on, (F,) int64: those before the held-out part whose pose was measured."""
     kept = torch.from_numpy(np.flatnonzero(track.tracked[: first_held_out(len(track.tracked))]))
-    if len(kept) < FPS:
+    if len(kept) < 2 * FPS:
         raise BadInput(
             f"only {len(kept)} frames have a measured pose", hint="film at least 3 s with the face in full view"
         )
@@ -172,7 +175,7 @@ def _model_shape(
         appearance_code=settings.appearance_code,
         hidden_width=settings.hidden_width,
         space=GridSpec(3, levels, width, settings.base_resolution, settings.max_resolution, entries),
-        audio_plane=GridSpec(2, levels, width, settings.base_resolution, settings.audio_max_resolution, entries),
+        audio_plane=GridSpec(2, levels, width, settings.audio_base_resolution, settings.audio_max_resolution, entries),
         occupancy_resolution=settings.occupancy_resolution,
         samples_per_ray=settings.samples_per_ray,
         min_step_cm=max(0.05, 1.4 * distance / camera.focal_px),
@@ -274,15 +277,21 @@ def _mouth_lesson(model: HeadModel, clip: Clip, settings: HeadSettings) -> None:
     def unheard_step(done: int) -> None:
         progress.report("listening", done, total)
 
-    unheard = foretell_unheard(fresh, clip.features, clip.mouth, clip.train, lesson, generator, unheard_step)
-    model.mouth_gain.copy_(amplitude_gain(unheard, clip.mouth[clip.train]))
-    done = lesson.folds * lesson.steps
-    teach_mouth(
-        model.audio_net,
-        clip.features,
-        clip.mouth,
-        clip.train,
-        lesson,
-        generator,
-        lambda step: progress.report("listening", done + step, total),
-    )
+    def last_step(step: int) -> None:
+        progress.report("listening", lesson.folds * lesson.steps + step, total)
+
+    with _one_thread():
+        unheard = foretell_unheard(fresh, clip.features, clip.mouth, clip.train, lesson, generator, unheard_step)
+        model.mouth_gain.copy_(amplitude_gain(unheard, clip.mouth[clip.train]))
+        teach_mouth(model.audio_net, clip.features, clip.mouth, clip.train, lesson, generator, last_step)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The audio net's matrices are so small that a second thread more than doubles the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

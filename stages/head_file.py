@@ -13,7 +13,8 @@ from radnerf.model import HeadModel, ModelShape
 from stages.checkpoint import load_checkpoint, restore, save_checkpoint
 from stages.errors import BadInput
 from stages.formats import AudioFeatures
-from stages.settings import HeadSettings, to_mapping
+from stages.settings import HeadSettings
+from stages.settings_reading import to_mapping
 
 
 def save_head(path: Path, model: HeadModel, settings: HeadSettings, features: AudioFeatures) -> None:

@@ -23,7 +23,8 @@ from stages.contact_sheet import ContactSheet, spread
 from stages.errors import BadInput
 from stages.formats import AudioFeatures, Track, atomic_path, save_json
 from stages.head_file import load_head
-from stages.settings import TorsoSettings, to_mapping
+from stages.settings import TorsoSettings
+from stages.settings_reading import to_mapping
 from stages.torso_file import save_torso
 from stages.training_data import LayerFiles, LayerReader, camera_of, first_held_out, picture_maps
 from stages.training_loop import Resumable, seconds_of, train

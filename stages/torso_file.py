@@ -9,7 +9,8 @@ from radnerf.grid import GridSpec
 from radnerf.torso import TorsoModel, TorsoShape
 from stages.checkpoint import load_checkpoint, restore, save_checkpoint
 from stages.errors import BadInput
-from stages.settings import TorsoSettings, to_mapping
+from stages.settings import TorsoSettings
+from stages.settings_reading import to_mapping
 
 
 def save_torso(path: Path, model: TorsoModel, settings: TorsoSettings) -> None:

@@ -198,7 +198,9 @@ def test_rays_in_chunks_see_what_rays_together_see() -> None:
 
 
 def test_a_dense_ball_looks_like_a_disc() -> None:
-    def dense(points: Tensor, _directions: Tensor, _condition: Condition, _membership: Tensor | None) -> FieldSample:
+    def dense(
+        points: Tensor, _directions: Tensor, _condition: Condition, _membership: Tensor | None, _ray: Tensor
+    ) -> FieldSample:
         inside = points.norm(dim=1) < 6
         return FieldSample(100.0 * inside, points.new_full((len(points), 3), 0.5), points.new_zeros(len(points), 2))
 

@@ -12,17 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.errors import BadInput
-from stages.settings import (
-    PRESETS,
-    STAGES,
-    FramesSettings,
-    HeadSettings,
-    SubjectSettings,
-    from_mapping,
-    parse_assignment,
-    resolve,
-    to_mapping,
-)
+from stages.settings import PRESETS, STAGES, FramesSettings, HeadSettings, SubjectSettings
+from stages.settings_reading import from_mapping, parse_assignment, resolve, to_mapping
 
 
 @pytest.mark.parametrize("preset", PRESETS)
