@@ -21,10 +21,13 @@ class Pose:
     Attributes:
         rotation: (3, 3) float32, head to camera.
         translation: (3,) float32, cm.
+        clip_frame: The frame of the subject's own clip that the pose was measured in; the body's sway comes
+            with it. None where there is no such frame.
     """
 
     rotation: Tensor
     translation: Tensor
+    clip_frame: int | None = None
 
 
 def render_head(head: HeadModel, kernels: Backend, camera: Camera, pose: Pose, condition: Condition) -> Tensor:
@@ -82,5 +85,5 @@ def render_portrait(
     Returns:
         (H, W, 3) float in [0, 1].
     """
-    behind = put_over(torso.render(camera, pose.rotation, pose.translation), background)
+    behind = put_over(torso.render(camera, pose.rotation, pose.translation, pose.clip_frame), background)
     return put_over(render_head(head, kernels, camera, pose, condition), behind)

@@ -32,6 +32,7 @@ class TorsoShape:
         anchors: Learnt points in the head's frame whose projections tell the pose (ER-NeRF, arXiv 2307.09323,
             section 3.4).
         mask_resolution: Cells along an edge of the 2-D occupancy grid.
+        clip_frames: Frames of the whole clip, each with a measured sway.
     """
 
     plane: GridSpec
@@ -40,18 +41,22 @@ class TorsoShape:
     frames: int
     anchors: int
     mask_resolution: int
+    clip_frames: int
 
 
 class TorsoModel(nn.Module):
-    """offset = MLP([PE(x), PE(anchors), code]); (alpha, rgb) = sigmoid(MLP([E2(x + offset), code])).
+    """y = x - sway; offset = MLP([PE(y), PE(anchors), code]); (alpha, rgb) = sigmoid(MLP([E2(y + offset), code])).
 
-    Coordinates are pixels over the picture's side, so that the layer can be rendered at any size.
+    Coordinates are pixels over the picture's side, so that the layer can be rendered at any size. The head's pose
+    does not tell how a body sways from foot to foot: that is measured, as the pose is, and taken away first.
 
     Attributes:
         mask: (G, G) bool, the cells of the picture where the torso ever is, indexed [row, column].
+        sway: (N, 2) float32, x and y over the picture's side, the body's measured shift in each frame of the clip.
     """
 
     mask: Tensor
+    sway: Tensor
 
     def __init__(self, shape: TorsoShape) -> None:
         """Make the parts, untrained.
@@ -73,6 +78,7 @@ class TorsoModel(nn.Module):
             shape.plane.output_width, shape.appearance_code, shape.hidden_width, 4, layers=3
         )
         self.register_buffer("mask", torch.ones(shape.mask_resolution, shape.mask_resolution, dtype=torch.bool))
+        self.register_buffer("sway", torch.zeros(shape.clip_frames, 2))
 
     def pose_code(self, camera: Camera, rotation: Tensor, translation: Tensor) -> Tensor:
         """Where the anchors appear: the pose as the picture shows it.
@@ -106,7 +112,7 @@ class TorsoModel(nn.Module):
         """Colour and opacity of places in the picture.
 
         Args:
-            places: (N, 2) float32 in [0, 1], x and y over the picture's side.
+            places: (N, 2) float32, x and y over the picture's side, the body's sway taken away.
             pose: (B, P) float from ``pose_code``.
             code: (B, appearance_code) float.
             membership: (N, B) float, one 1 in each row: the frame of a place; None when B is 1.
@@ -122,13 +128,15 @@ class TorsoModel(nn.Module):
         return raw[:, 1:], raw[:, 0]
 
     @torch.no_grad()
-    def render(self, camera: Camera, rotation: Tensor, translation: Tensor) -> Tensor:
+    def render(self, camera: Camera, rotation: Tensor, translation: Tensor, clip_frame: int | None = None) -> Tensor:
         """The layer for one new frame, at the camera's size.
 
         Args:
             camera: Decides the size.
             rotation: (3, 3) float32, head to camera.
             translation: (3,) float32, cm.
+            clip_frame: The frame of the clip that the pose is from, whose sway comes with it; None for a body
+                at rest.
 
         Returns:
             (H, W, 4) float in [0, 1]: rgb premultiplied by alpha, and alpha.
@@ -139,7 +147,8 @@ class TorsoModel(nn.Module):
         there = self.mask[cells[:, 1], cells[:, 0]].nonzero().squeeze(1)
         layer = torch.zeros(len(pixels), 4)
         pose = self.pose_code(camera, rotation[None], translation[None])
+        places = places - (self.sway.mean(0) if clip_frame is None else self.sway[clip_frame])
         for some in torch.split(there, 1 << 16):
-            rgb, alpha = self(places[some].clamp(0, 1), pose, self.code(None, 1), None)
+            rgb, alpha = self(places[some], pose, self.code(None, 1), None)
             layer[some] = torch.cat([rgb * alpha[:, None], alpha[:, None]], dim=1)
         return layer.reshape(camera.height_px, camera.width_px, 4)

@@ -165,7 +165,7 @@ class TorsoTrainer:
         kept = (torch.rand(len(frames), 1, generator=self.generator) >= schedule.code_drop).float()
         code = kept * self.model.code(own, len(frames)) + (1 - kept) * self.model.code(None, len(frames))
         pose = self.model.pose_code(clip.camera, clip.rotation[frames], clip.translation[frames])
-        places = (torch.stack([columns, rows], dim=-1).float() + 0.5) / clip.camera.width_px
+        places = (torch.stack([columns, rows], dim=-1).float() + 0.5) / clip.camera.width_px - self.model.sway[frame]
         rgb, alpha = self.model(places, pose, code, torch.eye(len(frames)).repeat_interleave(each, dim=0))
         background = clip.background[rows, columns]
         layer = clip.torso[frame, rows, columns].float() / 255

@@ -184,7 +184,7 @@ class _Portrait:
         camera = self.camera.scaled(size_px)
         pose = Pose(torch.from_numpy(self.track.rotation[frame]), torch.from_numpy(self.track.translation[frame]))
         layer = render_head(self.head, self.kernels, camera, pose, self.condition(frame))
-        torso = put_over(self.torso.render(camera, pose.rotation, pose.translation), _floats(background))
+        torso = put_over(self.torso.render(camera, pose.rotation, pose.translation, frame), _floats(background))
         return _bytes(put_over(layer, _floats(behind))), _bytes(put_over(layer, torso))
 
 

@@ -25,16 +25,19 @@ class Motion:
         rotation: (K, 3, 3) float32, head to camera.
         translation: (K, 3) float32, cm.
         eye_open: (K,) float32 in [0, 1.5].
+        first: The first one's number in the subject's own clip; None for frames of another's.
     """
 
     rotation: NDArray[np.float32]
     translation: NDArray[np.float32]
     eye_open: NDArray[np.float32]
+    first: int | None = None
 
     def pose(self, frame: int) -> Pose:
         """Where the head is in a frame of the video, from 0 on without end."""
         place = ping_pong(frame, len(self.eye_open))
-        return Pose(torch.from_numpy(self.rotation[place]), torch.from_numpy(self.translation[place]))
+        clip_frame = None if self.first is None else self.first + place
+        return Pose(torch.from_numpy(self.rotation[place]), torch.from_numpy(self.translation[place]), clip_frame)
 
     def eye(self, frame: int) -> float:
         """How open the eyes are in a frame of the video."""
@@ -108,4 +111,4 @@ def _stretch(track: Track, frames: int) -> Motion:
         # The track's poses pass smoothly over gaps: better these than the same instant again and again.
         seen = np.flatnonzero(tracked)
         first, last = int(seen[0]), int(seen[-1]) + 1
-    return Motion(track.rotation[first:last], track.translation[first:last], track.eye_open[first:last])
+    return Motion(track.rotation[first:last], track.translation[first:last], track.eye_open[first:last], first)

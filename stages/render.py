@@ -179,7 +179,9 @@ class _Scene:
         eye = self.motion.eye(index) if self.eyes is None else self.eyes
         condition = self.head.condition(code, mouth, torch.tensor([eye]))
         pose = self.motion.pose(index)
-        behind = put_over(self.torso.render(self.camera, pose.rotation, pose.translation), self.background)
+        behind = put_over(
+            self.torso.render(self.camera, pose.rotation, pose.translation, pose.clip_frame), self.background
+        )
         turned = Pose(pose.rotation @ self.turn, pose.translation)
         picture = put_over(render_head(self.head, self.kernels, self.camera, turned, condition), behind)
         return (picture.clamp(0, 1) * 255).round().to(torch.uint8).numpy()

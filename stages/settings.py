@@ -187,10 +187,10 @@ class TorsoSettings:
     hidden_width: int = 32
     appearance_code: int = 8
     anchors: int = 3
-    steps: int = 1500
+    steps: int = 3000
     pixels: int = 8192
-    grid_rate: float = 5e-3
-    network_rate: float = 2e-3
+    grid_rate: float = 2e-2
+    network_rate: float = 4e-3
     seed: int = 0
     checkpoint_every_s: float = 60.0
 
@@ -254,7 +254,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
                  "steps": 200_000, "lips_steps": 50_000, "rays": 65_536, "grid_rate": 5e-3, "network_rate": 5e-4,
                  "ema_decay": 0.995, "checkpoint_every_s": 300.0},
         "torso": {"size_px": 512, "levels": 16, "features_per_level": 2, "log2_entries": 16, "max_resolution": 2048,
-                  "hidden_width": 64, "steps": 200_000, "pixels": 65_536, "network_rate": 5e-4,
+                  "hidden_width": 64, "steps": 200_000, "pixels": 65_536, "grid_rate": 5e-3, "network_rate": 5e-4,
                   "checkpoint_every_s": 300.0},
     },
     "max": {
@@ -264,7 +264,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
                  "steps": 300_000, "lips_steps": 80_000, "rays": 65_536, "grid_rate": 5e-3, "network_rate": 5e-4,
                  "ema_decay": 0.995, "checkpoint_every_s": 300.0},
         "torso": {"size_px": 1024, "levels": 16, "features_per_level": 2, "log2_entries": 17, "max_resolution": 4096,
-                  "hidden_width": 64, "steps": 200_000, "pixels": 65_536, "network_rate": 5e-4,
+                  "hidden_width": 64, "steps": 200_000, "pixels": 65_536, "grid_rate": 5e-3, "network_rate": 5e-4,
                   "checkpoint_every_s": 300.0},
     },
 }  # fmt: skip

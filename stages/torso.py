@@ -29,6 +29,7 @@ from stages.torso_file import save_torso
 from stages.training_data import LayerFiles, LayerReader, camera_of, first_held_out, picture_maps
 from stages.training_loop import Resumable, seconds_of, train
 from stages.vision.images import encode_png
+from stages.vision.registration import body_sway
 
 _HEAD_FRAMES = 120
 _MASK_RESOLUTION = 128
@@ -90,10 +91,12 @@ def run(inputs: Inputs, outputs: Outputs, settings: TorsoSettings, *, backend: s
         frames=len(clip.train),
         anchors=settings.anchors,
         mask_resolution=_MASK_RESOLUTION,
+        clip_frames=len(track.rotation),
     )
     model = TorsoModel(shape)
     model.plane.backend = backend
     model.mask.copy_(torso_mask(clip.torso, clip.train[:: max(1, len(clip.train) // 100)], _MASK_RESOLUTION))
+    model.sway.copy_(torch.from_numpy(body_sway(clip.truth.numpy(), clip.torso.numpy(), clip.train.numpy())))
     if not bool(model.mask.any()):
         raise BadInput(f"{inputs.layers} shows no torso", hint="choose a larger crop with 'prepare --crop X,Y,SIDE'")
     schedule = TorsoSchedule(settings.steps, settings.pixels, _FRAMES_A_STEP, settings.grid_rate, settings.network_rate)
@@ -180,7 +183,7 @@ def _write_preview(
     for frame in frames:
         code, mouth = head.hear(heard, torch.tensor([frame]))
         condition = head.condition(code, mouth, torch.from_numpy(track.eye_open[frame : frame + 1]))
-        pose = Pose(clip.rotation[frame], clip.translation[frame])
+        pose = Pose(clip.rotation[frame], clip.translation[frame], frame)
         picture = render_portrait(head, torso, kernels, clip.camera, pose, condition, clip.background)
         rendered = (picture.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
         sheet.add(frame, {"truth": clip.truth[frame].numpy(), "composite": rendered})

@@ -236,7 +236,7 @@ def torso_clip() -> TorsoClip:
 def torso_model(seed: int = 0) -> TorsoModel:
     """An untrained small torso with its mask."""
     torch.manual_seed(seed)
-    model = TorsoModel(TorsoShape(GridSpec(2, 4, 2, 4, 32, 10), 16, 4, len(train_frames()), 3, MASK))
+    model = TorsoModel(TorsoShape(GridSpec(2, 4, 2, 4, 32, 10), 16, 4, len(train_frames()), 3, MASK, FRAMES))
     model.mask.copy_(torso_mask(torch.from_numpy(ball().torso), train_frames(), MASK))
     return model
 

@@ -170,7 +170,7 @@ def test_a_view_turns_the_head_and_leaves_the_torso(subject: Workspace) -> None:
             seen["head"] = arguments[3].rotation
             return layer
 
-        def torso_layer(_: Any, __: Any, rotation: torch.Tensor, ___: Any) -> torch.Tensor:
+        def torso_layer(_: Any, __: Any, rotation: torch.Tensor, ___: Any, ____: Any) -> torch.Tensor:
             seen["torso"] = rotation
             return layer
 

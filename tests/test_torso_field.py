@@ -25,7 +25,7 @@ SHIFT = torch.tensor([0.0, 0.0, 60.0])
 def _model(seed: int = 0) -> TorsoModel:
     """A torso whose grid says something, as after training."""
     torch.manual_seed(seed)
-    model = TorsoModel(TorsoShape(GridSpec(2, 4, 2, 4, 32, 10), 16, 4, 9, 3, 8))
+    model = TorsoModel(TorsoShape(GridSpec(2, 4, 2, 4, 32, 10), 16, 4, 9, 3, 8, 9))
     with torch.no_grad():
         model.plane.table.uniform_(-2, 2)
     return model

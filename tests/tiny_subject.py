@@ -125,5 +125,5 @@ def _write_models(workspace: Workspace) -> None:
     )
     head = HeadModel(shape, torch.tensor([[-8.0, -10.0, -8.0], [8.0, 10.0, 8.0]]))
     save_head(workspace.head, head, HeadSettings(size_px=SIZE_PX), make_features(2))
-    torso = TorsoModel(TorsoShape(plane, 16, 4, 30, 3, 16))
+    torso = TorsoModel(TorsoShape(plane, 16, 4, 30, 3, 16, FRAMES))
     save_torso(workspace.torso, torso, TorsoSettings(size_px=SIZE_PX))

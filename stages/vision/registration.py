@@ -19,6 +19,10 @@ _SMOOTHING_PX = 5
 _LEAST_AREA = 0.12  # share of the picture below which there is too little to go by: a neck alone turns with the head
 _LEAST_CORRELATION = 0.8
 _FARTHEST = 0.06  # of the picture's side
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_TEMPLATE_FRAMES = 60
+_SOLID = 250  # of 255: the torso's alpha where nothing of the background shines through
+_FILLED = 24  # of 255: a torso further than this from the frame was filled in
 
 
 def body_shift(template: Float32, grey: Float32, mask: UInt8) -> Float32:
@@ -67,3 +71,25 @@ def shifted(picture: npt.NDArray[Scalar], shift: Float32, interpolation: int = c
         picture, matrix, picture.shape[1::-1], flags=interpolation, borderMode=cv2.BORDER_REPLICATE
     )
     return moved
+
+
+def body_sway(truth: UInt8, torso: UInt8, train: npt.NDArray[np.int64]) -> Float32:
+    """How far the body stands from its usual place in every frame of a clip.
+
+    Args:
+        truth: (N, S, S, 3) uint8 RGB, the frames.
+        torso: (N, S, S, 4) uint8, the torso layer's colour and alpha.
+        train: (F,) int64, the frames that the usual place is taken from.
+
+    Returns:
+        (N, 2) float32, x and y in fractions of the side; zero where nothing certain can be said.
+    """
+    some = train[:: max(1, len(train) // _TEMPLATE_FRAMES)]
+    template = np.median(torso[some][..., :3].astype(np.float32), axis=0) @ _LUMA
+    sway = np.zeros((len(truth), 2), np.float32)
+    for index, (picture, layer) in enumerate(zip(truth, torso, strict=True)):
+        # Under the head the layer is filled in: only what the frame itself shows can tell.
+        shown = np.abs(picture.astype(np.int16) - layer[..., :3]).max(2) < _FILLED
+        mask = ((layer[..., 3] >= _SOLID) & shown).astype(np.uint8)
+        sway[index] = body_shift(template.astype(np.float32), layer[..., :3].astype(np.float32) @ _LUMA, mask)
+    return sway
