@@ -269,3 +269,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }  # fmt: skip
 """What each preset changes in the defaults, which are the draft's."""
+
+BASELINE: dict[str, dict[str, Any]] = {
+    preset: {"lips_steps": 0, "rays": 1024, "network_rate": 5e-4} for preset in ("standard", "full", "max")
+} | {"draft": {"steps": 120, "lips_steps": 0, "rays": 256, "frames_per_step": 1, "network_rate": 5e-4}}
+"""What ``head.backbone: nerf`` changes in a preset: it takes 256 samples a ray, each through nine wide layers."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from stages.errors import BadInput
-from stages.settings import PRESETS, STAGES, Preset, SubjectSettings
+from stages.settings import BASELINE, PRESETS, STAGES, Preset, SubjectSettings
 
 S = TypeVar("S")
 
@@ -102,7 +102,7 @@ def to_mapping(settings: object) -> dict[str, Any]:
 
 
 def resolve(preset: str, changes: Mapping[str, Any]) -> SubjectSettings:
-    """Every stage's settings: the defaults, what the preset changes, then what the user changed.
+    """Every stage's settings: the defaults, what preset and backbone change, then what the user changed.
 
     Args:
         preset: ``draft``, ``standard``, ``full`` or ``max``.
@@ -120,10 +120,10 @@ def resolve(preset: str, changes: Mapping[str, Any]) -> SubjectSettings:
             raise BadInput(f"unknown stage {stage!r} in the settings", hint=f"known: {', '.join(close or STAGES)}")
         if not isinstance(values, Mapping):
             raise BadInput(f"the settings of {stage} are {values!r}", hint=f"write '{stage}:' with indented keys below")
-    stages = {
-        stage: from_mapping(kinds[stage], {**PRESETS[preset].get(stage, {}), **changes.get(stage, {})}, stage)
-        for stage in STAGES
-    }
+    first = {stage: dict(PRESETS[preset].get(stage, {})) for stage in STAGES}
+    if changes.get("head", {}).get("backbone") == "nerf":
+        first["head"] |= BASELINE[preset]
+    stages = {stage: from_mapping(kinds[stage], {**first[stage], **changes.get(stage, {})}, stage) for stage in STAGES}
     return SubjectSettings(preset=typing.cast(Preset, preset), **stages)
 
 

@@ -103,3 +103,12 @@ def test_the_settings_page_is_up_to_date() -> None:
 
     page = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
     assert page.read_text(encoding="utf-8") == settings_page(), "run 'make docs'"
+
+
+def test_the_baseline_brings_numbers_that_it_can_bear_and_the_user_may_change_them() -> None:
+    plain = resolve("draft", {})
+    baseline = resolve("draft", {"head": {"backbone": "nerf"}})
+    assert baseline.head.rays < plain.head.rays
+    assert baseline.head.lips_steps == 0
+    assert resolve("draft", {"head": {"backbone": "nerf", "steps": 7}}).head.steps == 7
+    assert dataclasses.replace(baseline, head=plain.head) == plain
