@@ -24,6 +24,8 @@ $(STAMP): pyproject.toml envs/constraints-cpu.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
 	$(PYTHON) -m pip --python $(BIN)/python install -qq \
 		--constraint envs/constraints-cpu.txt --editable '.[demo,dev]'
+# Only for the weights that it holds: what it depends on (torchvision) would bring another build of torch.
+	$(PYTHON) -m pip --python $(BIN)/python install -qq --no-deps lpips==0.1.4
 	$(BIN)/python -m compileall -q radnerf cli stages $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/snakemake
 	touch $(STAMP)
 
