@@ -143,11 +143,15 @@ class HeadTrainer:
             seed: Of every random choice.
         """
         self.model, self.clip, self.schedule, self.kernels = model, clip, schedule, kernels
-        self.hull = hull
+        self.device = model.aabb.device
+        self.hull = hull.to(self.device)
         self.perceptual: Perceptual = structural_loss if perceptual is None else perceptual
         self.generator = torch.Generator().manual_seed(seed)
-        self.occupancy = OccupancyGrid(model.aabb, resolution=model.shape.occupancy_resolution)
-        self.visibility = VisibilityGrid(model.aabb, model.shape.occupancy_resolution)
+        # Frames and pixels are drawn on the CPU on every device; places in cells are drawn where the cells are.
+        self.place_generator = torch.Generator(self.device).manual_seed(seed)
+        size = model.shape.occupancy_resolution
+        self.occupancy = OccupancyGrid(model.aabb, resolution=size).to(self.device)
+        self.visibility = VisibilityGrid(model.aabb, size).to(self.device)
         # A net that was taught to foretell the mouth stays as it is: the picture's gradient would make it forget.
         self.taught = model.shape.mouth > 0
         left_out = "audio_net." if self.taught else "\0"
@@ -158,7 +162,7 @@ class HeadTrainer:
         self.average = Average([value for _, value in trained], schedule.ema_decay)
         self.step_number = 0
         self.skipped = 0
-        model.mask.copy_(hull)
+        model.mask.copy_(self.hull)
 
     @property
     def rate(self) -> float:
@@ -231,9 +235,9 @@ class HeadTrainer:
         kept = torch.rand(len(frames), 1, generator=self.generator) >= self.schedule.code_drop
         mouth = self.clip.mouth[frames][:, : self.model.shape.mouth]
         position = torch.searchsorted(self.clip.train, frames)
-        condition = self.model.condition(code * kept, mouth, self.clip.eye[frames], position)
+        condition = self.model.condition(code * kept.to(self.device), mouth, self.clip.eye[frames], position)
         # New frames have the mean code: what moves must not hide in the frames' own ones.
-        own = torch.rand(len(frames), 1, generator=self.generator) >= APPEARANCE_DROP
+        own = (torch.rand(len(frames), 1, generator=self.generator) >= APPEARANCE_DROP).to(self.device)
         mean = self.model.appearance.mean(0, keepdim=True)
         return Condition(condition.audio, condition.eye, torch.where(own, condition.appearance, mean))
 
@@ -266,14 +270,15 @@ class HeadTrainer:
         origins, directions = clip.camera.rays(*poses, pixels)
         frame = frames.repeat_interleave(each)
         columns, rows = pixels.flatten(0, 1).unbind(-1)
-        truth = clip.truth[frame, rows, columns].float() / 255
-        behind = clip.behind[frame, rows, columns].float() / 255
-        head = clip.head[frame, rows, columns].float() / 255
-        membership = torch.eye(len(frames)).repeat_interleave(each, dim=0)
-        jitter = torch.rand(len(frame), generator=self.generator)
+        device = self.device
+        truth = clip.truth[frame, rows, columns].to(device).float() / 255
+        behind = clip.behind[frame, rows, columns].to(device).float() / 255
+        head = clip.head[frame, rows, columns].to(device).float() / 255
+        membership = torch.eye(len(frames), device=device).repeat_interleave(each, dim=0)
+        jitter = torch.rand(len(frame), generator=self.generator).to(device)
         seen = self.model.render(
             self.kernels,
-            (origins.flatten(0, 1), directions.flatten(0, 1)),
+            (origins.flatten(0, 1).to(device), directions.flatten(0, 1).to(device)),
             self._conditions(frames),
             membership,
             jitter,
@@ -298,7 +303,7 @@ class HeadTrainer:
             near = across & (rows >= top - margin) & (rows < bottom + margin)
             # Only once the mouth moves: a coordinate that is held still from the start never learns to.
             rising = max(0.0, min(1.0, 2 * self.step_number / max(1, schedule.steps) - 1))
-            still = (~near).float()[seen.ray]
+            still = (~near).float().to(self.device)[seen.ray]
             loss = loss + schedule.still_weight * rising * still_motion(seen.motion, seen.weights, still)
         return loss
 
@@ -312,9 +317,10 @@ class HeadTrainer:
         y = min(max((top + bottom - side) // 2, 0), size - side)
         rows, columns = torch.meshgrid(torch.arange(y, y + side), torch.arange(x, x + side), indexing="ij")
         pixels = torch.stack([columns, rows], dim=-1).reshape(-1, 2)
-        rays = clip.camera.rays(clip.rotation[frame[0]], clip.translation[frame[0]], pixels)
-        truth = clip.truth[frame[0], y : y + side, x : x + side].reshape(-1, 3).float() / 255
-        behind = clip.behind[frame[0], y : y + side, x : x + side].reshape(-1, 3).float() / 255
+        device = self.device
+        rays = clip.camera.rays(clip.rotation[frame[0]], clip.translation[frame[0]], pixels, device)
+        truth = clip.truth[frame[0], y : y + side, x : x + side].reshape(-1, 3).to(device).float() / 255
+        behind = clip.behind[frame[0], y : y + side, x : x + side].reshape(-1, 3).to(device).float() / 255
         seen = self.model.render(self.kernels, rays, self._conditions(frame))[-1]
         picture = over(seen.image, seen.alpha, behind)
         mse = functional.mse_loss(picture, truth)
@@ -334,7 +340,7 @@ class HeadTrainer:
             condition = model.condition(self._hear(frames), mouth, clip.eye[frames])
 
         def density(points: Tensor) -> Tensor:
-            which = torch.randint(len(frames), (len(points),), generator=self.generator)
+            which = torch.randint(len(frames), (len(points),), generator=self.place_generator, device=self.device)
             sigma: Tensor = field.density(points, condition, functional.one_hot(which, len(frames)).float())[0]  # type: ignore[operator]
             return sigma
 
@@ -343,7 +349,7 @@ class HeadTrainer:
         self.occupancy.update(
             density,
             threshold=self.schedule.density_threshold,
-            generator=self.generator,
+            generator=self.place_generator,
             random_cells=model.mask.numel() // 64,
             within=seen & self.hull,
         )
@@ -355,6 +361,7 @@ class HeadTrainer:
             "step": self.step_number,
             "skipped": self.skipped,
             "generator": self.generator.get_state(),
+            "place_generator": self.place_generator.get_state(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.values,
             "average_updates": self.average.updates,
@@ -366,6 +373,7 @@ class HeadTrainer:
         """Go on from a state."""
         self.step_number, self.skipped = int(state["step"]), int(state["skipped"])
         self.generator.set_state(state["generator"])
+        self.place_generator.set_state(state["place_generator"])
         self.optimiser.load_state_dict(state["optimiser"])
         for value, stored in zip(self.average.values, state["average"], strict=True):
             value.copy_(stored)

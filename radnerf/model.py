@@ -112,20 +112,21 @@ class HeadModel(nn.Module):
         Returns:
             (T, C) float, about zero mean and unit spread for speech like the training clip's.
         """
-        return (features - self.feature_mean) / self.feature_std
+        return (features.to(self.aabb.device) - self.feature_mean) / self.feature_std
 
     def hear(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Audio code and mouth of frames, from sound alone.
 
         Args:
-            features: (T, C) float, standardised.
-            frames: (B,) int64, frame numbers at 25 a second.
+            features: (T, C) float, standardised; on any device.
+            frames: (B,) int64, frame numbers at 25 a second; on any device.
 
         Returns:
-            code: (B, A) float.
+            code: (B, A) float, on the model's device, as all that follows.
             mouth: (B, M) float, amplified to the true spread.
         """
-        code, mouth = self.audio_net(features, frames)
+        device = self.aabb.device
+        code, mouth = self.audio_net(features.to(device), frames.to(device))
         return code, mouth[:, : self.shape.mouth] * self.mouth_gain
 
     def condition(self, code: Tensor, mouth: Tensor, eye: Tensor, appearance: Tensor | None = None) -> Condition:
@@ -140,11 +141,12 @@ class HeadModel(nn.Module):
         Returns:
             The condition of B frames.
         """
+        device = self.aabb.device
         if appearance is None:
             codes = self.appearance.mean(0, keepdim=True).expand(len(eye), -1)
         else:
-            codes = self.appearance[appearance]
-        return Condition(torch.cat([code, mouth], dim=1), eye[:, None], codes)
+            codes = self.appearance[appearance.to(device)]
+        return Condition(torch.cat([code.to(device), mouth.to(device)], dim=1), eye[:, None].to(device), codes)
 
     def render(
         self,

@@ -41,11 +41,12 @@ def render_head(head: HeadModel, kernels: Backend, camera: Camera, pose: Pose, c
         condition: Of the one frame.
 
     Returns:
-        (H, W, 4) float in [0, 1]: rgb premultiplied by alpha, and alpha.
+        (H, W, 4) float in [0, 1], on the CPU, where layers are put over each other: rgb premultiplied by alpha, and
+        alpha.
     """
-    rays = camera.rays(pose.rotation, pose.translation)
+    rays = camera.rays(pose.rotation, pose.translation, device=head.aabb.device)
     image, alpha, _ = head.render_image(kernels, rays, condition, rays_at_once=1 << 14)
-    layer = torch.cat([image, alpha[:, None]], dim=1).clamp(0, 1)
+    layer = torch.cat([image, alpha[:, None]], dim=1).clamp(0, 1).cpu()
     return layer.reshape(camera.height_px, camera.width_px, 4)
 
 

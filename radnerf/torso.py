@@ -139,16 +139,18 @@ class TorsoModel(nn.Module):
                 at rest.
 
         Returns:
-            (H, W, 4) float in [0, 1]: rgb premultiplied by alpha, and alpha.
+            (H, W, 4) float in [0, 1], on the CPU: rgb premultiplied by alpha, and alpha.
         """
-        pixels = camera.pixels()
+        device = self.mask.device
+        rotation, translation = rotation.to(device), translation.to(device)
+        pixels = camera.pixels(device)
         places = (pixels.float() + 0.5) / camera.width_px
         cells = (places * self.shape.mask_resolution).long().clamp(0, self.shape.mask_resolution - 1)
         there = self.mask[cells[:, 1], cells[:, 0]].nonzero().squeeze(1)
-        layer = torch.zeros(len(pixels), 4)
+        layer = torch.zeros(len(pixels), 4, device=device)
         pose = self.pose_code(camera, rotation[None], translation[None])
         places = places - (self.sway.mean(0) if clip_frame is None else self.sway[clip_frame])
         for some in torch.split(there, 1 << 16):
             rgb, alpha = self(places[some], pose, self.code(None, 1), None)
             layer[some] = torch.cat([rgb * alpha[:, None], alpha[:, None]], dim=1)
-        return layer.reshape(camera.height_px, camera.width_px, 4)
+        return layer.cpu().reshape(camera.height_px, camera.width_px, 4)

@@ -95,6 +95,7 @@ class TorsoTrainer:
             seed: Of every random choice.
         """
         self.model, self.clip, self.schedule = model, clip, schedule
+        self.device = model.mask.device
         self.generator = torch.Generator().manual_seed(seed)
         grids = [value for name, value in model.named_parameters() if name.endswith(".table")]
         rest = [value for name, value in model.named_parameters() if not name.endswith(".table")]
@@ -106,7 +107,7 @@ class TorsoTrainer:
         self.first_rates = [float(group["lr"]) for group in self.optimiser.param_groups]
         self.average = Average(model.parameters(), schedule.ema_decay)
         self.step_number = 0
-        cells = model.mask.nonzero()
+        cells = model.mask.cpu().nonzero()
         self._cells = cells.flip(1)  # column, row
 
     @property
@@ -161,16 +162,20 @@ class TorsoTrainer:
         columns, rows = self._draw_pixels(each * len(frames)).unbind(-1)
         slot = which.repeat_interleave(each)
         frame = frames.repeat_interleave(each)
-        own = torch.searchsorted(clip.train, frames)
-        kept = (torch.rand(len(frames), 1, generator=self.generator) >= schedule.code_drop).float()
+        device = self.device
+        own = torch.searchsorted(clip.train, frames).to(device)
+        kept = (torch.rand(len(frames), 1, generator=self.generator) >= schedule.code_drop).float().to(device)
         code = kept * self.model.code(own, len(frames)) + (1 - kept) * self.model.code(None, len(frames))
-        pose = self.model.pose_code(clip.camera, clip.rotation[frames], clip.translation[frames])
-        places = (torch.stack([columns, rows], dim=-1).float() + 0.5) / clip.camera.width_px - self.model.sway[frame]
-        rgb, alpha = self.model(places, pose, code, torch.eye(len(frames)).repeat_interleave(each, dim=0))
-        background = clip.background[rows, columns]
-        layer = clip.torso[frame, rows, columns].float() / 255
-        head = clip.head[slot, rows, columns].float() / 255
-        truth = clip.truth[frame, rows, columns].float() / 255
+        pose = self.model.pose_code(clip.camera, clip.rotation[frames].to(device), clip.translation[frames].to(device))
+        places = (torch.stack([columns, rows], dim=-1).to(device).float() + 0.5) / clip.camera.width_px
+        places = places - self.model.sway[frame.to(device)]
+        rgb, alpha = self.model(
+            places, pose, code, torch.eye(len(frames), device=device).repeat_interleave(each, dim=0)
+        )
+        background = clip.background[rows, columns].to(device)
+        layer = clip.torso[frame, rows, columns].to(device).float() / 255
+        head = clip.head[slot, rows, columns].to(device).float() / 255
+        truth = clip.truth[frame, rows, columns].to(device).float() / 255
         picture = rgb * alpha[:, None] + (1 - alpha)[:, None] * background
         wanted = layer[:, :3] * layer[:, 3:] + (1 - layer[:, 3:]) * background
         composite = head[:, :3] + (1 - head[:, 3:]) * picture

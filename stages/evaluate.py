@@ -15,6 +15,7 @@ import yaml
 from torch import Tensor
 
 from radnerf.camera import Camera
+from radnerf.devices import pick_device
 from radnerf.head import Condition
 from radnerf.kernels import get_backend
 from radnerf.kernels.protocol import Backend
@@ -77,7 +78,9 @@ class Outputs:
     saved_frames: Path | None = None
 
 
-def run(inputs: Inputs, outputs: Outputs, settings: EvaluateSettings, *, backend: str = "auto") -> None:
+def run(
+    inputs: Inputs, outputs: Outputs, settings: EvaluateSettings, *, backend: str = "auto", device: str = "auto"
+) -> None:
     """Render the held-out frames as sound, track and the mean appearance code make them, and compare.
 
     The lips' opening, the eyes and the nose are read off rendered and true pictures by the same face mesh, at the
@@ -89,11 +92,13 @@ def run(inputs: Inputs, outputs: Outputs, settings: EvaluateSettings, *, backend
         outputs: Where to write.
         settings: How.
         backend: The kernels' name.
+        device: Where to compute, as ``radnerf.devices.pick_device`` takes it.
 
     Raises:
         BadInput: A file is missing, damaged or does not fit the others, or no held-out frame has a measured pose.
     """
-    head, header = load_head(inputs.head, backend)
+    place = pick_device(device)
+    head, header = load_head(inputs.head, backend, place)
     track = Track.load(inputs.track)
     size_px = settings.size_px or int(header["settings"]["size_px"])
     if size_px < LEAST_SIZE_PX:
@@ -104,7 +109,9 @@ def run(inputs: Inputs, outputs: Outputs, settings: EvaluateSettings, *, backend
     with open_features(inputs.features) as features:
         check_heard(inputs.head, head, header, features)
         code, mouth = hear(head, features, frames[0], frames[-1] + 1)
-    portrait = _Portrait(head, load_torso(inputs.torso, backend), get_backend(backend), track, (code, mouth), frames[0])
+    portrait = _Portrait(
+        head, load_torso(inputs.torso, backend, place), get_backend(backend, place), track, (code, mouth), frames[0]
+    )
     files = LayerFiles(inputs.layers, inputs.parsing, inputs.background)
     perceptual = load_perceptual() if size_px >= _LEAST_LPIPS_PX else None
     if perceptual is None:

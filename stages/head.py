@@ -15,6 +15,7 @@ from torch import Tensor
 
 from radnerf.audio_net import AudioNet
 from radnerf.camera import Camera
+from radnerf.devices import pick_device
 from radnerf.grid import GridSpec
 from radnerf.head_training import Clip, HeadSchedule, HeadTrainer
 from radnerf.height_field import near_face
@@ -67,7 +68,9 @@ class Outputs:
     cache: Path
 
 
-def run(inputs: Inputs, outputs: Outputs, settings: HeadSettings, *, backend: str = "auto") -> None:
+def run(
+    inputs: Inputs, outputs: Outputs, settings: HeadSettings, *, backend: str = "auto", device: str = "auto"
+) -> None:
     """Train the head, going on from its own checkpoint when there is one.
 
     Args:
@@ -75,12 +78,14 @@ def run(inputs: Inputs, outputs: Outputs, settings: HeadSettings, *, backend: st
         outputs: Where to write.
         settings: How.
         backend: The kernels' name.
+        device: Where to compute, as ``radnerf.devices.pick_device`` takes it.
 
     Raises:
         BadInput: A file is missing, damaged, or does not fit the others.
         Diverged: Training met numbers that are not finite and could not go on.
     """
-    kernels = get_backend(backend)
+    place = pick_device(device)
+    kernels = get_backend(backend, place)
     track, features = Track.load(inputs.track), AudioFeatures.load(inputs.features)
     torch.manual_seed(settings.seed)
     files = LayerFiles(inputs.layers, inputs.parsing, inputs.background)
@@ -92,12 +97,15 @@ def run(inputs: Inputs, outputs: Outputs, settings: HeadSettings, *, backend: st
     mouth = _measured_mouth(track, frames, settings)
     model = HeadModel(_model_shape(settings, features, len(frames), camera, track), aabb)
     model.use_backend(backend)
+    model.to(place)
     _standardise(model, features, frames)
     clip = _clip(track, maps, camera, boxes, mouth, model.standardised(torch.from_numpy(features.values)), frames)
     hull = _hull(maps, clip, model, track)
     perceptual = load_perceptual() if settings.lips_lpips_weight > 0 else None
+    if perceptual is not None:
+        perceptual.to(place)
     trainer = HeadTrainer(model, clip, _schedule(settings), kernels, hull, perceptual, settings.seed)
-    state = Resumable(outputs.state, "head-state", _fingerprint(inputs, settings), settings.checkpoint_every_s)
+    state = Resumable(outputs.state, "head-state", _fingerprint(inputs, settings, place), settings.checkpoint_every_s)
     history = state.load(model, trainer)
     if history is None:
         history = []
@@ -118,9 +126,9 @@ def run(inputs: Inputs, outputs: Outputs, settings: HeadSettings, *, backend: st
     )
 
 
-def _fingerprint(inputs: Inputs, settings: HeadSettings) -> str:
-    """Changes when a checkpoint no longer fits: other settings or other prepared files."""
-    digest = hashlib.sha256(json.dumps(to_mapping(settings), sort_keys=True).encode())
+def _fingerprint(inputs: Inputs, settings: HeadSettings, place: torch.device) -> str:
+    """Changes when a checkpoint no longer fits: other settings, another kind of device or other prepared files."""
+    digest = hashlib.sha256(json.dumps([to_mapping(settings), place.type], sort_keys=True).encode())
     for path in (inputs.track, inputs.features):
         digest.update(path.read_bytes())
     for path in (inputs.layers, inputs.parsing, inputs.background):
@@ -259,9 +267,10 @@ def _hull(maps: PictureMaps, clip: Clip, model: HeadModel, track: Track) -> Tens
     masks = (maps.head[some] > 63).float()[:, None]
     grown = torch.nn.functional.max_pool2d(masks, reach, stride=1, padding=reach // 2)[:, 0] > 0
     size = model.shape.occupancy_resolution
-    carved = carve(grown, clip.camera, clip.rotation[some], clip.translation[some], model.aabb, size, share=0.9)
+    aabb = model.aabb.cpu()
+    carved = carve(grown, clip.camera, clip.rotation[some], clip.translation[some], aabb, size, share=0.9)
     face = torch.from_numpy(vertices_cm + track.shape_offset_cm)
-    points = box_points(model.aabb, size)
+    points = box_points(aabb, size)
     return carved & near_face(points, face, torch.tensor(triangles), _FRONT_CM, _DEPTH_CM).reshape(size, size, size)
 
 
@@ -280,10 +289,12 @@ def _mouth_lesson(model: HeadModel, clip: Clip, settings: HeadSettings) -> None:
     def last_step(step: int) -> None:
         progress.report("listening", lesson.folds * lesson.steps + step, total)
 
+    features, device = clip.features.cpu(), model.aabb.device
     with _one_thread():
-        unheard = foretell_unheard(fresh, clip.features, clip.mouth, clip.train, lesson, generator, unheard_step)
+        unheard = foretell_unheard(fresh, features, clip.mouth, clip.train, lesson, generator, unheard_step)
         model.mouth_gain.copy_(amplitude_gain(unheard, clip.mouth[clip.train]))
-        teach_mouth(model.audio_net, clip.features, clip.mouth, clip.train, lesson, generator, last_step)
+        teach_mouth(model.audio_net.cpu(), features, clip.mouth, clip.train, lesson, generator, last_step)
+    model.audio_net.to(device)
 
 
 @contextmanager

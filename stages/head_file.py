@@ -35,12 +35,15 @@ def save_head(path: Path, model: HeadModel, settings: HeadSettings, features: Au
     save_checkpoint(path, "head", header, model.state_dict())
 
 
-def load_head(path: Path, backend: str = "auto") -> tuple[HeadModel, dict[str, Any]]:
+def load_head(
+    path: Path, backend: str = "auto", device: torch.device | str = "cpu"
+) -> tuple[HeadModel, dict[str, Any]]:
     """Read a trained head.
 
     Args:
         path: The file.
         backend: The kernels' name.
+        device: Where to render.
 
     Returns:
         The model, ready to render, and the file's header.
@@ -58,5 +61,5 @@ def load_head(path: Path, backend: str = "auto") -> tuple[HeadModel, dict[str, A
         raise BadInput(f"{path} is damaged: {error}", hint="delete it and train again") from error
     restore(model, tensors, path)
     model.use_backend(backend)
-    model.eval().requires_grad_(requires_grad=False)
+    model.to(device).eval().requires_grad_(requires_grad=False)
     return model, header

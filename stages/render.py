@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from radnerf.camera import Camera, yaw_pitch_rotation
+from radnerf.devices import pick_device
 from radnerf.kernels import get_backend
 from radnerf.kernels.protocol import Backend
 from radnerf.model import HeadModel
@@ -69,7 +70,9 @@ class Outputs:
     summary: Path
 
 
-def run(inputs: Inputs, outputs: Outputs, settings: RenderSettings, *, backend: str = "auto") -> None:
+def run(
+    inputs: Inputs, outputs: Outputs, settings: RenderSettings, *, backend: str = "auto", device: str = "auto"
+) -> None:
     """Render a speech.
 
     The video has ``ceil(25 * seconds)`` frames, and picture and sound both begin at 0. The summary's ``seconds`` is
@@ -81,6 +84,7 @@ def run(inputs: Inputs, outputs: Outputs, settings: RenderSettings, *, backend: 
         outputs: Where to write.
         settings: How.
         backend: The kernels' name.
+        device: Where to compute, as ``radnerf.devices.pick_device`` takes it.
 
     Raises:
         BadInput: A file is missing, damaged, or does not fit the others, or the job asks for what cannot be.
@@ -88,15 +92,16 @@ def run(inputs: Inputs, outputs: Outputs, settings: RenderSettings, *, backend: 
     """
     started = time.monotonic()
     job = load_job(inputs.job)
-    head, header = load_head(inputs.head, backend)
+    place = pick_device(device)
+    head, header = load_head(inputs.head, backend, place)
     size_px = job.size_px or settings.size_px or int(header["settings"]["size_px"])
     if size_px < _LEAST_SIZE_PX:
         raise BadInput(f"render.size_px is {size_px}", hint=f"give {_LEAST_SIZE_PX} or more, or 0 for the trained size")
     track = Track.load(inputs.track)
     scene = _Scene(
         head=head,
-        torso=load_torso(inputs.torso, backend),
-        kernels=get_backend(backend),
+        torso=load_torso(inputs.torso, backend, place),
+        kernels=get_backend(backend, place),
         camera=camera_of(track).scaled(size_px),
         motion=own_motion(track) if job.pose is None else borrowed_motion(track, Track.load(job.pose)),
         eyes=job.eyes,

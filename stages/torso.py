@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from radnerf.camera import Camera
+from radnerf.devices import pick_device
 from radnerf.grid import GridSpec
 from radnerf.kernels import get_backend
+from radnerf.kernels.protocol import Backend
 from radnerf.model import HeadModel
 from radnerf.portrait import Pose, render_head, render_portrait
 from radnerf.torso import TorsoModel, TorsoShape
@@ -60,7 +62,9 @@ class Outputs:
     preview: Path | None = None
 
 
-def run(inputs: Inputs, outputs: Outputs, settings: TorsoSettings, *, backend: str = "auto") -> None:
+def run(
+    inputs: Inputs, outputs: Outputs, settings: TorsoSettings, *, backend: str = "auto", device: str = "auto"
+) -> None:
     """Train the torso, going on from its own checkpoint when there is one.
 
     Args:
@@ -68,15 +72,18 @@ def run(inputs: Inputs, outputs: Outputs, settings: TorsoSettings, *, backend: s
         outputs: Where to write.
         settings: How.
         backend: The kernels' name.
+        device: Where to compute, as ``radnerf.devices.pick_device`` takes it.
 
     Raises:
         BadInput: A file is missing, damaged, or does not fit the others.
         Diverged: Training met numbers that are not finite.
     """
-    head, _ = load_head(inputs.head, backend)
+    place = pick_device(device)
+    kernels = get_backend(backend, place)
+    head, _ = load_head(inputs.head, backend, place)
     track, features = Track.load(inputs.track), AudioFeatures.load(inputs.features)
     torch.manual_seed(settings.seed)
-    clip = _clip(inputs, outputs, settings, track, features, head, backend)
+    clip = _clip(inputs, outputs, settings, track, features, head, kernels)
     shape = TorsoShape(
         plane=GridSpec(
             2,
@@ -99,21 +106,22 @@ def run(inputs: Inputs, outputs: Outputs, settings: TorsoSettings, *, backend: s
     model.sway.copy_(torch.from_numpy(body_sway(clip.truth.numpy(), clip.torso.numpy(), clip.train.numpy())))
     if not bool(model.mask.any()):
         raise BadInput(f"{inputs.layers} shows no torso", hint="choose a larger crop with 'prepare --crop X,Y,SIDE'")
+    model.to(place)
     schedule = TorsoSchedule(settings.steps, settings.pixels, _FRAMES_A_STEP, settings.grid_rate, settings.network_rate)
     trainer = TorsoTrainer(model, clip, schedule, settings.seed)
-    state = Resumable(outputs.state, "torso-state", _fingerprint(inputs, settings), settings.checkpoint_every_s)
+    state = Resumable(outputs.state, "torso-state", _fingerprint(inputs, settings, place), settings.checkpoint_every_s)
     history = state.load(model, trainer) or []
     train("torso", trainer, model, state, history)
     trainer.average.swap()
     save_torso(outputs.torso, model, settings)
     save_json(outputs.history, {"steps": settings.steps, "seconds": seconds_of(history), "points": history})
     if outputs.preview is not None:
-        _write_preview(outputs.preview, head, model, clip, track, features, backend)
+        _write_preview(outputs.preview, head, model, clip, track, features, kernels)
 
 
-def _fingerprint(inputs: Inputs, settings: TorsoSettings) -> str:
+def _fingerprint(inputs: Inputs, settings: TorsoSettings, place: torch.device) -> str:
     """Changes when a checkpoint no longer fits: other settings, another head or other prepared files."""
-    digest = hashlib.sha256(json.dumps(to_mapping(settings), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([to_mapping(settings), place.type], sort_keys=True).encode())
     for path in (inputs.track, inputs.features, inputs.head):
         digest.update(path.read_bytes())
     digest.update(f"{inputs.layers.stat().st_size}".encode())
@@ -127,7 +135,7 @@ def _clip(
     track: Track,
     features: AudioFeatures,
     head: HeadModel,
-    backend: str,
+    kernels: Backend,
 ) -> TorsoClip:
     """Everything that the trainer sees, the frozen head rendered for some frames included."""
     files = LayerFiles(inputs.layers, inputs.parsing, inputs.background)
@@ -141,7 +149,7 @@ def _clip(
         truth=maps.truth,
         torso=maps.torso,
         background=background,
-        head=_true_heads(maps, some) if slow else _render_heads(head, track, features, camera, some, backend),
+        head=_true_heads(maps, some) if slow else _render_heads(head, track, features, camera, some, kernels),
         head_frames=some,
         camera=camera,
         rotation=torch.from_numpy(track.rotation),
@@ -157,10 +165,9 @@ def _true_heads(maps: PictureMaps, frames: Tensor) -> Tensor:
 
 
 def _render_heads(
-    head: HeadModel, track: Track, features: AudioFeatures, camera: Camera, frames: Tensor, backend: str
+    head: HeadModel, track: Track, features: AudioFeatures, camera: Camera, frames: Tensor, kernels: Backend
 ) -> Tensor:
     """The frozen head in some frames, (K, S, S, 4) uint8: premultiplied colour and alpha."""
-    kernels = get_backend(backend)
     heard = head.standardised(torch.from_numpy(features.values))
     size = camera.width_px
     pictures = torch.empty(len(frames), size, size, 4, dtype=torch.uint8)
@@ -180,10 +187,10 @@ def _write_preview(
     clip: TorsoClip,
     track: Track,
     features: AudioFeatures,
-    backend: str,
+    kernels: Backend,
 ) -> None:
     """Write a contact sheet of held-out frames, true and as sound and pose make them."""
-    kernels, count = get_backend(backend), len(track.rotation)
+    count = len(track.rotation)
     shown = 1 if head.shape.backbone == "nerf" else _PREVIEW_FRAMES
     frames = spread(range(first_held_out(count), count), shown)
     sheet = ContactSheet(("truth", "composite"), tuple(frames))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import torch
+
 from radnerf.grid import GridSpec
 from radnerf.torso import TorsoModel, TorsoShape
 from stages.checkpoint import load_checkpoint, restore, save_checkpoint
@@ -25,12 +27,13 @@ def save_torso(path: Path, model: TorsoModel, settings: TorsoSettings) -> None:
     save_checkpoint(path, "torso", header, model.state_dict())
 
 
-def load_torso(path: Path, backend: str = "auto") -> TorsoModel:
+def load_torso(path: Path, backend: str = "auto", device: torch.device | str = "cpu") -> TorsoModel:
     """Read a trained torso.
 
     Args:
         path: The file.
         backend: The kernels' name.
+        device: Where to render.
 
     Raises:
         BadInput: The file is missing, damaged or does not fit.
@@ -44,5 +47,5 @@ def load_torso(path: Path, backend: str = "auto") -> TorsoModel:
         raise BadInput(f"{path} is damaged: {error}", hint="delete it and train again") from error
     restore(model, tensors, path)
     model.plane.backend = backend
-    model.eval().requires_grad_(requires_grad=False)
+    model.to(device).eval().requires_grad_(requires_grad=False)
     return model

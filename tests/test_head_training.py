@@ -37,8 +37,8 @@ def _assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 def trained() -> tuple[HeadModel, HeadTrainer, list[float]]:
     """A head after a short training, and the errors on the way."""
     model = head_model()
-    trainer = head_trainer(model, head_schedule(80))
-    errors = [trainer.step().mse for _ in range(80)]
+    trainer = head_trainer(model, head_schedule(120))
+    errors = [trainer.step().mse for _ in range(120)]
     trainer.average.swap()
     return model, trainer, errors
 
