@@ -148,7 +148,7 @@ def test_the_mouth_is_foretold_in_frames_that_were_not_heard() -> None:
 
 def test_each_fold_is_foretold_by_a_net_that_has_not_learnt_from_it() -> None:
     clip = head_clip()
-    lesson = dataclasses.replace(LESSON, steps=40, rate=1e-2)
+    lesson = dataclasses.replace(LESSON, steps=40, rate=1e-2, folds=3)
     steps: list[int] = []
 
     def foretell(mouth: Tensor) -> Tensor:
