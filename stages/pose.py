@@ -90,9 +90,10 @@ def solve_track(landmarks: Landmarks, settings: PoseSettings) -> Track:
         canonical_face.vertices_cm + adjustment.shape_offset_cm,
     )
     eye_open = _bridged(eyes, tracked)
+    # Rounded far below what landmarks tell: a solver's last bits differ with the number of its threads.
     return Track(
-        rotation=adjustment.rotation.astype(np.float32),
-        translation=adjustment.translation.astype(np.float32),
+        rotation=adjustment.rotation.round(7).astype(np.float32),
+        translation=adjustment.translation.round(7).astype(np.float32),
         eye_open=eye_open,
         mouth_open=_bridged(mouth.opening, tracked),
         mouth_wide=_bridged(mouth.width, tracked),
@@ -103,7 +104,7 @@ def solve_track(landmarks: Landmarks, settings: PoseSettings) -> Track:
         focal_px=float(adjustment.camera.focal_px),
         centre_x_px=float(adjustment.camera.centre_x_px),
         centre_y_px=float(adjustment.camera.centre_y_px),
-        reprojection_rms_px=adjustment.rms_px,
+        reprojection_rms_px=round(adjustment.rms_px, 6),
         size_px=int(landmarks.size_px),
     )
 
