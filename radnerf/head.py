@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from radnerf.encoding import spherical_harmonics
 from radnerf.grid import GridSpec, HashGrid
+from radnerf.kernels.protocol import FrozenHead
 from radnerf.mlp import ConditionedMLP
 
 DENSITY_SHIFT = -5.0
@@ -178,3 +179,32 @@ class HeadField(nn.Module):
         seen = torch.cat([views if ray is None else views[ray], geometry], dim=-1)
         rgb = torch.sigmoid(self.colour_net(seen, condition.appearance, membership))
         return FieldSample(sigma, rgb, motion)
+
+    @torch.no_grad()
+    def frozen(self, condition: Condition) -> FrozenHead:
+        """The field as it is during one frame, for the fused kernels.
+
+        Args:
+            condition: Of the one frame.
+
+        Returns:
+            The field with the condition folded in; it shares the tables' memory.
+        """
+        motion, motion_bias = self.motion_net.folded(condition.audio)
+        density, density_bias = self.density_net.folded(condition.eye)
+        colour, colour_bias = self.colour_net.folded(condition.appearance)
+        return FrozenHead(
+            aabb=self.aabb,
+            space=self.space.table.detach(),
+            space_spec=self.shape.space,
+            plane=self.audio_plane.table.detach(),
+            plane_spec=self.shape.audio_plane,
+            motion=(motion[0], motion[1], motion[2]),
+            motion_bias=motion_bias,
+            density=(density[0], density[1], density[2]),
+            density_bias=density_bias,
+            colour=(colour[0], colour[1]),
+            colour_bias=colour_bias,
+            density_shift=DENSITY_SHIFT,
+            max_log_density=MAX_LOG_DENSITY,
+        )

@@ -55,3 +55,17 @@ class ConditionedMLP(nn.Module):
         for weight in list(self.weights)[1:]:
             hidden = functional.linear(torch.relu(hidden), weight)
         return hidden
+
+    def folded(self, condition: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The network for one condition, which becomes the first layer's bias.
+
+        Args:
+            condition: (1, width_condition) float.
+
+        Returns:
+            weights: The matrices, the first one (width_hidden, width_in).
+            bias: (width_hidden,) float, of the first layer.
+        """
+        first, *rest = [weight.detach() for weight in self.weights]
+        bias = functional.linear(condition, first[:, self.width_in :])[0]
+        return (first[:, : self.width_in].contiguous(), *rest), bias

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from radnerf.audio_net import AudioNet
 from radnerf.grid import GridSpec, HashGrid
 from radnerf.head import Condition, HeadField, HeadShape
+from radnerf.kernels.frozen import RAYS_AT_ONCE
 from radnerf.kernels.protocol import Backend
 from radnerf.nerf import NerfField, render_rays_hierarchical
 from radnerf.rendering import RayColours, Region, render_rays
@@ -177,26 +178,28 @@ class HeadModel(nn.Module):
 
     @torch.no_grad()
     def render_image(
-        self, kernels: Backend, rays: tuple[Tensor, Tensor], condition: Condition, rays_at_once: int
+        self, kernels: Backend, rays: tuple[Tensor, Tensor], condition: Condition
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Render many rays of one frame, a chunk at a time.
+        """Render the rays of one frame; the memory that it takes beyond the result does not grow with their number.
 
         Args:
-            kernels: What marches and composites.
+            kernels: What marches, evaluates and composites.
             rays: Origins (R, 3) cm and unit directions (R, 3), float32, world.
             condition: Of the one frame.
-            rays_at_once: Rays in a chunk; bounds the memory.
 
         Returns:
             image: (R, 3) float, premultiplied by alpha.
             alpha: (R,) float in [0, 1].
             depth: (R,) float, cm, premultiplied by alpha.
         """
-        starts = range(0, len(rays[0]), rays_at_once)
-        chunks = [
-            self.render(kernels, (rays[0][at : at + rays_at_once], rays[1][at : at + rays_at_once]), condition)[-1]
-            for at in starts
-        ]
+        origins, directions = rays[0].contiguous(), rays[1].contiguous()
+        field, region = self.fields[0], self.region
+        if isinstance(field, HeadField):
+            frozen = field.frozen(condition)
+            seen = kernels.render(frozen, origins, directions, region.mask, region.max_samples, region.min_step_cm)
+            return seen[:, :3], seen[:, 3], seen[:, 4]
+        some = zip(torch.split(origins, RAYS_AT_ONCE), torch.split(directions, RAYS_AT_ONCE), strict=True)
+        chunks = [self.render(kernels, pair, condition)[-1] for pair in some]
         return (
             torch.cat([chunk.image for chunk in chunks]),
             torch.cat([chunk.alpha for chunk in chunks]),

@@ -45,7 +45,7 @@ def render_head(head: HeadModel, kernels: Backend, camera: Camera, pose: Pose, c
         alpha.
     """
     rays = camera.rays(pose.rotation, pose.translation, device=head.aabb.device)
-    image, alpha, _ = head.render_image(kernels, rays, condition, rays_at_once=1 << 14)
+    image, alpha, _ = head.render_image(kernels, rays, condition)
     layer = torch.cat([image, alpha[:, None]], dim=1).clamp(0, 1).cpu()
     return layer.reshape(camera.height_px, camera.width_px, 4)
 

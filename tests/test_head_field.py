@@ -11,7 +11,7 @@ from torch import Tensor
 from radnerf.camera import Camera
 from radnerf.grid import GridSpec
 from radnerf.head import MAX_LOG_DENSITY, Condition, FieldSample, HeadField, HeadShape, density_activation
-from radnerf.kernels import get_backend
+from radnerf.kernels import frozen, get_backend
 from radnerf.rendering import Region, render_rays
 from radnerf.volume import over
 from tests.synthetic import AABB, head_model
@@ -149,7 +149,7 @@ def _render(backend: str, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     code, mouth = model.hear(features, torch.tensor([9]))
     condition = model.condition(code, mouth, torch.ones(1))
     rays = CAMERA.rays(*FRONTAL)
-    image, alpha, _ = model.render_image(get_backend(backend), rays, condition, rays_at_once=50)
+    image, alpha, _ = model.render_image(get_backend(backend), rays, condition)
     return image, alpha
 
 
@@ -186,13 +186,14 @@ def test_an_empty_mask_renders_nothing_and_still_trains(backend: str) -> None:
     over(seen.image, seen.alpha, torch.ones(3)).sum().backward()
 
 
-def test_rays_in_chunks_see_what_rays_together_see() -> None:
+def test_rays_in_chunks_see_what_rays_together_see(monkeypatch: pytest.MonkeyPatch) -> None:
     model = head_model()
     features = torch.randn(60, model.shape.features)
     condition = model.condition(*model.hear(features, torch.tensor([9])), torch.ones(1))
     rays, kernels = CAMERA.rays(*FRONTAL), get_backend("reference")
-    one = model.render_image(kernels, rays, condition, rays_at_once=1 << 14)
-    other = model.render_image(kernels, rays, condition, rays_at_once=17)
+    one = model.render_image(kernels, rays, condition)
+    monkeypatch.setattr(frozen, "RAYS_AT_ONCE", 17)
+    other = model.render_image(kernels, rays, condition)
     for whole, parts in zip(one, other, strict=True):
         torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-6)
 
@@ -251,3 +252,16 @@ def test_equal_seeds_make_equal_heads() -> None:
     for name, value in one.named_parameters():
         assert torch.equal(value, same.get_parameter(name))
     assert not torch.equal(one.appearance, other.appearance)
+
+
+def test_a_frozen_head_renders_what_the_head_renders() -> None:
+    model = head_model()
+    features = torch.randn(60, model.shape.features)
+    condition = model.condition(*model.hear(features, torch.tensor([9])), torch.full((1,), 0.4))
+    rays, kernels = CAMERA.rays(*FRONTAL), get_backend("reference")
+    with torch.no_grad():
+        live = model.render(kernels, rays, condition)[-1]
+    still = model.render_image(kernels, rays, condition)
+    assert live.alpha.max() > 0.01
+    for one, other in zip((live.image, live.alpha, live.depth), still, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -55,7 +55,7 @@ def test_the_learnt_head_is_where_the_head_is(trained: tuple[HeadModel, HeadTrai
     code, _ = model.hear(clip.features, torch.tensor([frame]))
     condition = model.condition(code, clip.mouth[frame][None], clip.eye[frame][None])
     rays = clip.camera.rays(clip.rotation[frame], clip.translation[frame])
-    _, alpha, _ = model.render_image(get_backend("auto"), rays, condition, rays_at_once=1 << 14)
+    _, alpha, _ = model.render_image(get_backend("auto"), rays, condition)
     truth = torch.from_numpy(ball().head[frame]).flatten() > 127
     assert alpha[truth].mean() > 0.85
     assert alpha[~truth].mean() < 0.25

@@ -17,7 +17,8 @@ from radnerf.kernels.checks import check_composite, check_encode, check_march
 from radnerf.kernels.cpu_encode import forward_kernel, point_gradient_kernel, table_gradient_kernel
 from radnerf.kernels.cpu_jit import follow_torch_threads
 from radnerf.kernels.cpu_rays import composite_backward, composite_forward, measure_rays, place_samples
-from radnerf.kernels.protocol import MIN_TRANSMITTANCE, Composite, Samples
+from radnerf.kernels.frozen import render_by_parts
+from radnerf.kernels.protocol import MIN_TRANSMITTANCE, Composite, FrozenHead, Samples
 
 if TYPE_CHECKING:
     from radnerf.grid import GridSpec
@@ -79,6 +80,19 @@ class CpuBackend:
         limit = -math.log(min_transmittance) if min_transmittance > 0 else math.inf
         rays, weights = _Composite.apply(sigma, rgb, t, dt, offsets, limit)  # type: ignore[no-untyped-call]
         return Composite(rays[:, :3], rays[:, 3], rays[:, 4], weights)
+
+    def render(
+        self,
+        head: FrozenHead,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        occupancy: Tensor,
+        max_samples: int,
+        min_step: float,
+        min_transmittance: float = MIN_TRANSMITTANCE,
+    ) -> Tensor:
+        """March, evaluate and composite the rays of one frame."""
+        return render_by_parts(self, head, rays_o, rays_d, occupancy, max_samples, min_step, min_transmittance)
 
 
 class _Encode(torch.autograd.Function):

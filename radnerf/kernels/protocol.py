@@ -52,6 +52,46 @@ class Composite(NamedTuple):
     weights: Tensor
 
 
+@dataclass(frozen=True)
+class FrozenHead:
+    """A trained head as it is during one frame: the frame's condition is folded in, nothing is differentiated.
+
+    Each network's first layer has a bias, the share of what is the same for the whole frame (audio, eyes, the
+    appearance code). With W the hidden width, E3 and E2 the grids, PE = SH the spherical harmonics up to degree 3:
+    f = E3(x); w = tanh(motion(f)); g = E2(w / 2 + 1 / 2); (raw, geometry) = density([f, g]);
+    sigma = exp(min(raw + density_shift, max_log_density)); rgb = sigmoid(colour([SH(d), geometry])).
+    Networks have ReLU between their layers.
+
+    Attributes:
+        aabb: (2, 3) the box's lower and upper corner, cm, world; points outside move to its surface.
+        space: (total_entries, F) the 3-D grid's table.
+        space_spec: Its shape.
+        plane: (total_entries, F) the 2-D audio grid's table.
+        plane_spec: Its shape.
+        motion: Three matrices (W, E3), (W, W), (2, W).
+        motion_bias: (W,) of the first layer.
+        density: Three matrices (W, E3 + E2), (W, W), (W / 2, W).
+        density_bias: (W,) of the first layer.
+        colour: Two matrices (W, 16 + W / 2 - 1), (3, W).
+        colour_bias: (W,) of the first layer.
+        density_shift, max_log_density: Of the density's activation.
+    """
+
+    aabb: Tensor
+    space: Tensor
+    space_spec: GridSpec
+    plane: Tensor
+    plane_spec: GridSpec
+    motion: tuple[Tensor, Tensor, Tensor]
+    motion_bias: Tensor
+    density: tuple[Tensor, Tensor, Tensor]
+    density_bias: Tensor
+    colour: tuple[Tensor, Tensor]
+    colour_bias: Tensor
+    density_shift: float
+    max_log_density: float
+
+
 class Backend(Protocol):
     """Kernels of one kind. All tensors of a call lie on one device; nothing is moved between devices."""
 
@@ -139,4 +179,36 @@ class Backend(Protocol):
 
         Raises:
             BadInput: A shape, dtype or device does not fit.
+        """
+
+    def render(
+        self,
+        head: FrozenHead,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        occupancy: Tensor,
+        max_samples: int,
+        min_step: float,
+        min_transmittance: float = MIN_TRANSMITTANCE,
+    ) -> Tensor:
+        """March, evaluate and composite the rays of one frame at once; not differentiable.
+
+        It gives what ``encode``, ``march`` (each ray from where it enters the head's box to where it leaves it,
+        samples in the middle of their shares) and ``composite`` give one after the other, up to rounding; see
+        ``radnerf.kernels.frozen.render_by_parts``, its specification.
+
+        Args:
+            head: The head in this frame.
+            rays_o: (R, 3) origins, cm, world.
+            rays_d: (R, 3) unit directions, world.
+            occupancy: (G, G, G) bool, indexed [x, y, z], over the head's box.
+            max_samples: Most samples of one ray, at least 1.
+            min_step: Finest sampling, cm, above 0.
+            min_transmittance: As for ``composite``.
+
+        Returns:
+            (R, 5) colour premultiplied by alpha, alpha, and depth in cm premultiplied by alpha.
+
+        Raises:
+            BadInput: A shape, dtype, device or value does not fit.
         """

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from radnerf.kernels.checks import check_composite, check_encode, check_march
-from radnerf.kernels.protocol import MIN_TRANSMITTANCE, Composite, Samples
+from radnerf.kernels.frozen import render_by_parts
+from radnerf.kernels.protocol import MIN_TRANSMITTANCE, Composite, FrozenHead, Samples
 
 if TYPE_CHECKING:
     from radnerf.grid import GridLevel, GridSpec
@@ -101,6 +102,19 @@ class ReferenceBackend:
         depth = sigma.new_zeros(rays).index_add(0, ray, weights * t.detach())
         image = sigma.new_zeros(rays, 3).index_add(0, ray, weights[:, None] * rgb)
         return Composite(image, alpha, depth, weights)
+
+    def render(
+        self,
+        head: FrozenHead,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        occupancy: Tensor,
+        max_samples: int,
+        min_step: float,
+        min_transmittance: float = MIN_TRANSMITTANCE,
+    ) -> Tensor:
+        """March, evaluate and composite the rays of one frame."""
+        return render_by_parts(self, head, rays_o, rays_d, occupancy, max_samples, min_step, min_transmittance)
 
 
 def _encode_level(x: Tensor, table: Tensor, level: GridLevel) -> Tensor:
