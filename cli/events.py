@@ -1,6 +1,7 @@
 """How a stage, run by Snakemake in its own process, tells the command that started it all how it goes.
 
-A file of JSON lines, named by ``RADNERF_EVENTS``: ``start``, ``progress``, ``error`` and ``end`` of each stage.
+A file of JSON lines, named by ``RADNERF_EVENTS``: ``start``, ``progress``, ``error`` and ``end`` of each stage, with
+the subject and the speech that it works on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ VARIABLE = "RADNERF_EVENTS"
 MIN_INTERVAL_S = 0.2
 """Seconds between two progress events of the same work."""
 
+_about: dict[str, str] = {}
+
 
 class StageFailed(RadnerfError):
     """A stage ended with an error that it has worded itself; carries its exit code."""
@@ -32,11 +35,16 @@ class StageFailed(RadnerfError):
         self.exit_code = exit_code
 
 
+def tell_about(subject: str, speech: str | None) -> None:
+    """From now on this process's events say whom they are about; a run may work on several subjects and speeches."""
+    _about.update(subject=subject, speech=speech or "")
+
+
 def _append(event: dict[str, Any]) -> None:
     path = os.environ.get(VARIABLE)
     if not path:
         return
-    line = json.dumps(event, ensure_ascii=False) + "\n"
+    line = json.dumps({**event, **_about}, ensure_ascii=False) + "\n"
     try:
         with Path(path).open("a", encoding="utf-8") as stream:
             stream.write(line)
@@ -95,6 +103,11 @@ class Event:
     def stage(self) -> str:
         """The stage that speaks; empty for an error."""
         return str(self.values.get("stage", ""))
+
+    @property
+    def about(self) -> tuple[str, str]:
+        """The subject and the speech that it is about; the speech is empty for the subject's own stages."""
+        return str(self.values.get("subject", "")), str(self.values.get("speech", ""))
 
     @property
     def progress(self) -> Progress:

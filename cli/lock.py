@@ -76,7 +76,7 @@ def _busy(owner: Owner | None) -> SubjectBusy:
 
 
 @contextmanager
-def subject_lock(path: Path, command: str) -> Iterator[tuple[str, bool]]:
+def subject_lock(path: Path, command: str, token: str | None = None) -> Iterator[tuple[str, bool]]:
     """Hold a subject for the length of the block.
 
     The kernel drops an flock with the process that holds it, however that ends, so a lock that can be had is free;
@@ -85,6 +85,7 @@ def subject_lock(path: Path, command: str) -> Iterator[tuple[str, bool]]:
     Args:
         path: The subject's lock file.
         command: What to tell others who want it.
+        token: The run's own, where one run holds several subjects; made here when None.
 
     Yields:
         The run's token, and whether a run that was killed left the lock.
@@ -108,7 +109,7 @@ def subject_lock(path: Path, command: str) -> Iterator[tuple[str, bool]]:
         if previous is not None:
             end_orphans(previous.token)
         since = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
-        owner = Owner(os.getpid(), socket.gethostname(), since, command, uuid4().hex)
+        owner = Owner(os.getpid(), socket.gethostname(), since, command, token or uuid4().hex)
         _write_owner(descriptor, owner)
         try:
             yield owner.token, previous is not None

@@ -45,6 +45,7 @@ def stage(
     quiet: Quiet = False,
 ) -> None:
     """Run one stage by hand; the workflow runs this very command."""
+    events.tell_about(subject, speech)
     workspace = open_subject(read_home(home), subject)
     step = find_step(workspace, name, speech)
     console = Console(json=as_json, quiet=quiet)
@@ -86,7 +87,7 @@ def run_step(step: Step, *, backend: str, device: str, console: Console, extras:
     module = importlib.import_module(f"stages.{step.stage}")
     kind = typing.get_type_hints(SubjectSettings)[step.stage]
     settings = from_mapping(kind, formats.load_json(step.settings), step.stage)
-    inputs = module.Inputs(**step.inputs)
+    inputs = module.Inputs(**step.inputs, **step.optional)
     outputs = module.Outputs(**step.outputs, **_known_extras(module.Outputs, {**step.extras, **(extras or {})}))
     for path in step.outputs.values():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,11 +36,19 @@ class Execution:
         backend: Of the kernels: ``auto``, ``reference``, ``cpu`` …
         device: Of torch: ``auto``, ``cpu``, ``cuda`` …
         snakemake_args: What the user passed on to Snakemake.
+        profile: Folder of a Snakemake profile, which says where stages run; empty for this machine.
+        deployment: Snakemake's ``--sdm``: ``conda`` or ``apptainer``; empty for the running environment.
+        keep_going: Whether stages that do not depend on a failed one still run.
+        gpu_jobs: Stages that may use the GPU at the same time, where no profile says so.
     """
 
     backend: str = "auto"
     device: str = "auto"
     snakemake_args: tuple[str, ...] = ()
+    profile: str = ""
+    deployment: str = ""
+    keep_going: bool = False
+    gpu_jobs: int = 1
 
 
 @dataclass
@@ -85,15 +93,19 @@ class Held:
 
 
 @contextmanager
-def hold(workspace: Workspace) -> Iterator[Held]:
+def hold(workspace: Workspace, token: str | None = None) -> Iterator[Held]:
     """Hold a subject for the length of the block: settings, too, change only inside of one.
+
+    Args:
+        workspace: The subject.
+        token: The run's own, where one run holds several subjects.
 
     Raises:
         SubjectBusy: Another run holds the subject.
     """
-    with lock.subject_lock(workspace.lock, lock.typed_command()) as (token, left_over):
+    with lock.subject_lock(workspace.lock, lock.typed_command(), token) as (token, left_over):
         if left_over:
-            _unlock(workspace)
+            unlock(books_folder(workspace), workspace.frames)
         yield Held(workspace, token)
 
 
@@ -126,107 +138,154 @@ def run_steps(held: Held, steps: dict[str, Step], wanted: list[str], execution: 
     return outcome
 
 
-def _command(workspace: Workspace, extra: list[str]) -> list[str]:
+def _command(folder: Path, extra: list[str]) -> list[str]:
     """Snakemake's argument list. ``-P`` keeps the user's own folder from shadowing Python's modules."""
     return [
         *(sys.executable, "-P", "-m", "snakemake"),
         *("--snakefile", str(workflow_file("Snakefile"))),
-        *("--directory", str(books_folder(workspace))),
+        *("--directory", str(folder)),
         *extra,
     ]
 
 
-def _environment(workspace: Workspace, token: str, event_file: Path) -> dict[str, str]:
+def _environment(folder: Path, token: str, event_file: Path) -> dict[str, str]:
     """The same radnerf on PATH, the same home, and the ways back to this process."""
-    home = workspace.root.parent.parent.resolve()
     return {
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        "RADNERF_HOME": str(home),
+        "RADNERF_HOME": str(folder.parents[2].resolve()),
         lock.VARIABLE: token,
         events.VARIABLE: str(event_file),
     }
 
 
-def _arguments(workspace: Workspace, targets: list[Path], execution: Execution) -> list[str]:
-    relative = [path.relative_to(workspace.root).as_posix() for path in targets]
+def _target(folder: Path, path: Path) -> str:
+    """A subject's file as the Snakefile names it from a folder two levels below ``subjects/``."""
+    return f"../../{path.relative_to(folder.parents[1]).as_posix()}"
+
+
+def _arguments(folder: Path, targets: list[Path], execution: Execution) -> list[str]:
     config = {"backend": execution.backend, "device": execution.device}
     chosen = [f"{key}={value}" for key, value in config.items() if value != "auto"]
     user = execution.snakemake_args
     # A profile or the user may say how many cores or cluster jobs there are.
-    said = {"--cores", "-c", "--jobs", "-j", "--profile"} & {arg.split("=")[0] for arg in user}
+    said = execution.profile or {"--cores", "-c", "--jobs", "-j", "--profile"} & {arg.split("=")[0] for arg in user}
     return [
         "--rerun-incomplete",
         "--show-failed-logs",
         "--nocolor",
-        *("--resources", "gpu=1"),
+        *(("--profile", execution.profile) if execution.profile else ("--resources", f"gpu={execution.gpu_jobs}")),
         *("--rerun-triggers", "mtime"),
         *(() if said else ("--cores", "all")),
+        *(_shared_cores(execution.gpu_jobs) if execution.gpu_jobs > 1 and not said else ()),
+        *(("--keep-going",) if execution.keep_going else ()),
+        *(("--sdm", execution.deployment) if execution.deployment else ()),
         *(("--config", *chosen) if chosen else ()),
         *user,
         "--",
-        *(f"../../{workspace.root.name}/{path}" for path in relative),
+        *(_target(folder, path) for path in targets),
     ]
 
 
-def _unlock(workspace: Workspace) -> None:
-    """Drop the lock that a killed Snakemake left in the subject's own workflow folder."""
-    locks = books_folder(workspace) / ".snakemake" / "locks"
+def _shared_cores(jobs: int) -> list[str]:
+    """Stages that would take every core get a share of them, so that several can run."""
+    share = max(1, (os.cpu_count() or 1) // jobs)
+    return ["--set-threads", *(f"{stage}={share}" for stage in ("head", "torso", "evaluate", "render"))]
+
+
+def unlock(folder: Path, target: Path) -> None:
+    """Drop the lock that a killed Snakemake left in a folder of books; nothing when there is none.
+
+    Args:
+        folder: The books, held by this process alone.
+        target: Any file that the workflow can make.
+
+    Raises:
+        RadnerfError: It cannot be removed.
+    """
+    locks = folder / ".snakemake" / "locks"
     if not locks.is_dir() or not any(locks.iterdir()):
         return
-    target = f"../../{workspace.root.name}/{workspace.frames.relative_to(workspace.root).as_posix()}"
     done = subprocess.run(
-        _command(workspace, ["--unlock", "--cores", "1", "--", target]),
+        _command(folder, ["--unlock", "--cores", "1", "--", _target(folder, target)]),
         check=False,
         capture_output=True,
         text=True,
-        cwd=books_folder(workspace),
+        cwd=folder,
     )
     if done.returncode != 0:
         raise RadnerfError(f"the lock that a killed run left in {locks} cannot be removed", hint="delete that folder")
 
 
 @contextmanager
-def _event_file() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="radnerf-"))
+def _event_file(folder: Path) -> Iterator[Path]:
+    """In the books' folder, since the other machines of a cluster must reach it."""
+    made = Path(tempfile.mkdtemp(prefix="events-", dir=folder))
     try:
-        yield folder / "events.jsonl"
+        yield made / "events.jsonl"
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
 
 
-def _run(held: Held, targets: list[Path], execution: Execution, display: Display, outcome: Outcome) -> None:
-    workspace = held.workspace
-    folder = books_folder(workspace)
+def run_snakemake(
+    folder: Path,
+    token: str,
+    targets: list[Path],
+    execution: Execution,
+    log: Path,
+    heed: Callable[[Iterator[events.Event]], None],
+) -> bool:
+    """Run Snakemake until it ends.
+
+    Args:
+        folder: Where it keeps its books, two levels below ``subjects/``.
+        token: Of the run, which holds every subject that the targets belong to.
+        targets: Files of subjects.
+        execution: How stages run.
+        log: What Snakemake says; where the user talks to it, that goes to standard error.
+        heed: Called a few times a second with what the stages told since.
+
+    Returns:
+        Whether it ended well.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; everything that was started has ended.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    log = workspace.log("snakemake")
-    log.parent.mkdir(exist_ok=True)
-    with _event_file() as event_file, log.open("wb") as stream:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with _event_file(folder) as event_file, log.open("wb") as stream:
         process = subprocess.Popen(
-            _command(workspace, _arguments(workspace, targets, execution)),
+            _command(folder, _arguments(folder, targets, execution)),
             # A person who talks to Snakemake wants to hear it.
             stdout=sys.stderr if execution.snakemake_args else stream,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=folder,
-            env=_environment(workspace, held.token, event_file),
+            env=_environment(folder, token, event_file),
             start_new_session=True,
         )
-        follower = _Follower(events.Tail(event_file), display, outcome)
+        tail = events.Tail(event_file)
         try:
             while process.poll() is None:
-                follower.look()
+                heed(tail.read())
                 time.sleep(POLL_S)
         except BaseException:
             _end_group(process)
             raise
-        follower.look()
-    if process.returncode == 0:
+        heed(tail.read())
+    return process.returncode == 0
+
+
+def _run(held: Held, targets: list[Path], execution: Execution, display: Display, outcome: Outcome) -> None:
+    workspace = held.workspace
+    log = workspace.log("snakemake")
+    follower = _Follower(display, outcome)
+    if run_snakemake(books_folder(workspace), held.token, targets, execution, log, follower.heed):
         return
     if follower.error is not None:
         raise follower.error
     raise RadnerfError(
-        f"the workflow failed: {_last_words(log)}" if not execution.snakemake_args else "the workflow failed",
+        f"the workflow failed: {last_words(log)}" if not execution.snakemake_args else "the workflow failed",
         hint=f"read {log}",
     )
 
@@ -234,15 +293,14 @@ def _run(held: Held, targets: list[Path], execution: Execution, display: Display
 class _Follower:
     """Passes the stages' events on to the display and keeps the first error."""
 
-    def __init__(self, tail: events.Tail, display: Display, outcome: Outcome) -> None:
-        self._tail = tail
+    def __init__(self, display: Display, outcome: Outcome) -> None:
         self._display = display
         self._outcome = outcome
         self.error: events.StageFailed | None = None
 
-    def look(self) -> None:
-        """Handle what was written since the last look."""
-        for event in self._tail.read():
+    def heed(self, told: Iterator[events.Event]) -> None:
+        """Handle what was told since the last time."""
+        for event in told:
             if event.kind == "progress":
                 self._display.show(event.stage, event.progress)
             elif event.kind == "end":
@@ -277,7 +335,7 @@ def _wait_group(process: subprocess.Popen[bytes], patience_s: float) -> bool:
     return False
 
 
-def _last_words(log: Path) -> str:
+def last_words(log: Path) -> str:
     """The last line of a log that says something."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     telling = [line for line in lines if line and not line.startswith(("Complete log", "Shutting down", "Exiting"))]
