@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from cli import demo, doctor, evaluate, prepare, speak, stage, status, train
+from cli import batch, demo, doctor, evaluate, prepare, speak, stage, status, train
 from cli.events import VARIABLE, tell_error
 from cli.options import PassingCommand, examples
 from stages.errors import RadnerfError
@@ -42,6 +42,7 @@ app = typer.Typer(
 app.command(cls=PassingCommand, epilog=prepare.EXAMPLES)(prepare.prepare)
 app.command(cls=PassingCommand, epilog=train.EXAMPLES)(train.train)
 app.command(cls=PassingCommand, epilog=speak.EXAMPLES)(speak.speak)
+app.command(cls=batch.BatchCommand, epilog=batch.EXAMPLES)(batch.batch)
 app.command(cls=PassingCommand, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(epilog=status.EXAMPLES)(status.status)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)

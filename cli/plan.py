@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stages import formats
 from stages.errors import BadInput
 from stages.workspace import SpeechFolder, Workspace
 
@@ -92,10 +93,28 @@ def subject_steps(workspace: Workspace) -> dict[str, Step]:
             {"preview": ws.preview, "saved_frames": None},
         ),
     ]
+    given = given_stages(ws)
     return {
         stage: Step(stage, ws.settings(stage), inputs, outputs, extras, stage)
         for stage, inputs, outputs, extras in table
+        if stage not in given
     }
+
+
+def given_stages(workspace: Workspace) -> frozenset[str]:
+    """Stages that never run for a subject, since what they would make came from elsewhere: a pack, another program.
+
+    Snakemake takes such files as they are because the settings of the stages that would make them are not there.
+
+    Raises:
+        BadInput: The subject's list of them is damaged.
+    """
+    if not workspace.given.is_file():
+        return frozenset()
+    stages = formats.load_json(workspace.given).get("stages")
+    if not isinstance(stages, list) or not set(stages) <= set(STAGES):
+        raise BadInput(f"{workspace.given} names stages that are not", hint="import or unpack the subject again")
+    return frozenset(stages)
 
 
 def speech_steps(workspace: Workspace, speech_id: str) -> dict[str, Step]:
@@ -145,6 +164,9 @@ def find_step(workspace: Workspace, stage: str, speech_id: str | None = None) ->
     if speech_id is None:
         if stage == "render":
             raise BadInput("the render stage needs a speech", hint="add --speech ID, a folder's name under speech/")
+        if stage in given_stages(workspace):
+            why = formats.load_json(workspace.given).get("why", "it came from elsewhere")
+            raise BadInput(f"the {stage} stage has nothing to work on: the subject was {why}", hint="leave it as it is")
         return subject_steps(workspace)[stage]
     if stage not in ("audio", "render"):
         raise BadInput(f"the {stage} stage belongs to the subject, not to a speech", hint="leave --speech out")

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from cli.plan import given_stages
 from stages import formats
 from stages.errors import BadInput
 from stages.settings import STAGES, SubjectSettings
@@ -163,10 +164,13 @@ def write_settings(workspace: Workspace, settings: SubjectSettings) -> list[str]
     Returns:
         The stages whose settings changed; only these and what follows them will run again.
     """
+    # Speeches are heard by the audio stage also where the subject's own features came from elsewhere.
+    given = given_stages(workspace) - {"audio"}
     return [
         stage
         for stage in STAGES
-        if formats.save_json_if_changed(workspace.settings(stage), to_mapping(getattr(settings, stage)))
+        if stage not in given
+        and formats.save_json_if_changed(workspace.settings(stage), to_mapping(getattr(settings, stage)))
     ]
 
 

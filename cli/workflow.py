@@ -130,8 +130,9 @@ def run_steps(held: Held, steps: dict[str, Step], wanted: list[str], execution: 
     began = time.monotonic()
     outcome = Outcome()
     # What is up to date needs no Snakemake, unless the user has something to say to it.
-    if stale_steps(steps) or execution.snakemake_args:
-        targets = [path for name in wanted for path in steps[name].outputs.values()]
+    if stale_steps(steps) or (steps and execution.snakemake_args):
+        # What was given from elsewhere has no step.
+        targets = [path for name in wanted if name in steps for path in steps[name].outputs.values()]
         with console.progress() as display:
             _run(held, targets, execution, display, outcome)
     outcome.seconds = time.monotonic() - began

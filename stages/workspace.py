@@ -61,6 +61,11 @@ class Workspace:
         """Settings that the user may edit, provenance and consent (YAML)."""
         return self.root / "subject.yaml"
 
+    @property
+    def given(self) -> Path:
+        """Which stages' files came from elsewhere and are not made here (JSON); only in such a subject."""
+        return self.root / "given.json"
+
     def settings(self, stage: str) -> Path:
         """The resolved settings of one stage (JSON); rewritten only when they change."""
         return self.root / "settings" / f"{stage}.json"
