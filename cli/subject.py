@@ -190,6 +190,8 @@ def describe_source(path: Path) -> Source:
         raise BadInput(f"{path} is a folder", hint="give a file")
     if not path.exists():
         raise BadInput(f"there is no file {path}", hint="check the name")
+    if not path.is_file():
+        raise BadInput(f"{path} is no ordinary file", hint="give a file")
     size_bytes = path.stat().st_size
     if size_bytes == 0:
         raise BadInput(f"{path} is empty", hint="give another file")

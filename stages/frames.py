@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import wave
 from collections import deque
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from stages import media
 from stages.errors import BadInput
@@ -20,9 +22,14 @@ from stages.settings import FramesSettings
 from stages.vision.faces import Face, FaceFinder
 from stages.vision.framing import Crop, choose_crop
 from stages.vision.images import Rgb, encode_jpeg
+from stages.vision.takes import Thumbnail, free_of, jumped, moves, same_scene, thumbnail
 
 MIN_DURATION_S = 3.0
 MIN_SIDE_PX = 128
+MIN_FPS = 8.0
+"""Below it, lips cannot be seen to move."""
+
+_LEAST_PX, _MOST_PX = 64, 16_384
 
 _CHECK_PICTURES, _CROP_PICTURES = 12, 40
 _SAMPLE_PX = 1280
@@ -71,7 +78,8 @@ def check(video: Path, settings: FramesSettings | None = None) -> media.MediaInf
         What the file holds.
 
     Raises:
-        BadInput: It is no video, lacks picture or sound, is silent, under 3 s long, or shows no face or several.
+        BadInput: It is no video, lacks picture or sound, is silent, under 3 s long, shows no face or several, stands
+            still, or changes to another shot.
     """
     crop = (settings or FramesSettings()).crop
     info = _check_media(video, crop)
@@ -131,6 +139,7 @@ def _check_media(video: Path, crop: Crop | None) -> media.MediaInfo:
     media.require_audio(info)
     if info.duration_s < MIN_DURATION_S - 0.02:
         raise _too_short(video, info.duration_s)
+    _check_picture(info)
     if crop is not None:
         x, y, side = crop
         if side < 16 or x < 0 or y < 0 or x + side > info.width or y + side > info.height:
@@ -140,6 +149,20 @@ def _check_media(video: Path, crop: Crop | None) -> media.MediaInfo:
             )
     _check_sound(info)
     return info
+
+
+def _check_picture(info: media.MediaInfo) -> None:
+    """Refuse sizes and frame rates that no portrait comes of."""
+    size = f"{info.width}x{info.height}"
+    if min(info.width, info.height) < _LEAST_PX:
+        raise BadInput(f"{info.path} is {size} pixels small", hint=f"give a video of {_LEAST_PX} pixels at least")
+    if max(info.width, info.height) > _MOST_PX:
+        raise BadInput(f"{info.path} is {size} pixels big", hint=f"scale it to {_MOST_PX} pixels at most")
+    if 0 < info.fps < MIN_FPS:
+        raise BadInput(
+            f"{info.path} shows {info.fps:g} pictures a second",
+            hint=f"lips need at least {MIN_FPS:g}; give the original recording",
+        )
 
 
 def _check_sound(info: media.MediaInfo) -> None:
@@ -230,10 +253,12 @@ def sample_pictures(info: media.MediaInfo, crop: Crop | None, count: int) -> Ite
 
 @dataclass(frozen=True)
 class _Seen:
-    """The faces in one picture, biggest first, in px of the upright source."""
+    """One picture: its faces, biggest first, in px of the upright source; a thumbnail, and where the faces are not."""
 
     time_s: float
     faces: list[Face]
+    thumbnail: Thumbnail
+    free: npt.NDArray[np.bool_]
 
 
 def _faces(info: media.MediaInfo, crop: Crop | None, count: int, label: str) -> list[_Seen]:
@@ -243,7 +268,10 @@ def _faces(info: media.MediaInfo, crop: Crop | None, count: int, label: str) -> 
         for time_s, picture in sample_pictures(info, crop, count):
             scale = (info.width if crop is None else crop[2]) / picture.shape[1]
             offset = (0.0, 0.0) if crop is None else (float(crop[0]), float(crop[1]))
-            seen.append(_Seen(time_s, [face.scaled(scale, offset) for face in finder.find(picture)]))
+            faces = finder.find(picture)
+            small = thumbnail(picture)
+            free = free_of(faces, picture.shape[1], picture.shape[0])
+            seen.append(_Seen(time_s, [face.scaled(scale, offset) for face in faces], small, free))
             report(label, len(seen), count)
     return seen
 
@@ -252,7 +280,7 @@ def _speaker(info: media.MediaInfo, seen: list[_Seen], crop: Crop | None) -> lis
     """The one person's face in the pictures that show it.
 
     Raises:
-        BadInput: No face, hardly ever a face, or two people at once.
+        BadInput: No face, hardly ever a face, two people at once, a photograph, or several shots.
     """
     where = "the crop" if crop is not None else "the picture"
     looked = f"{len(seen)} pictures from {seen[0].time_s:.1f} s to {seen[-1].time_s:.1f} s" if seen else "0 pictures"
@@ -275,7 +303,29 @@ def _speaker(info: media.MediaInfo, seen: list[_Seen], crop: Crop | None) -> lis
             f"a face is in only {len(shown)} of {looked} of {info.path}; none at {missing} s",
             hint="cut the video to where the face is seen",
         )
+    _check_take(info, seen, shown)
     return [moment.faces[0] for moment in shown]
+
+
+def _check_take(info: media.MediaInfo, seen: list[_Seen], shown: list[_Seen]) -> None:
+    """Refuse a picture that stands still, and a film of several shots.
+
+    Raises:
+        BadInput: Either.
+    """
+    if len(seen) > 1 and not any(moves(a.thumbnail, b.thumbnail) for a, b in itertools.pairwise(seen)):
+        raise BadInput(
+            f"nothing moves in {info.path} (looked at {len(seen)} pictures)",
+            hint="give a video of a person talking, not a photograph",
+        )
+    for one, other in itertools.pairwise(shown):
+        if jumped(one.faces[0], other.faces[0]) and not same_scene(
+            one.thumbnail, other.thumbnail, one.free & other.free
+        ):
+            raise BadInput(
+                f"{info.path} changes to another shot between {one.time_s:.1f} s and {other.time_s:.1f} s",
+                hint="cut the video to one shot",
+            )
 
 
 def _write_samples(video: Path, path: Path) -> int:

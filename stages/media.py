@@ -171,8 +171,9 @@ def read_video(
         unfinished = max_frames is None or count < max_frames
         cut_off = process.complained and unfinished and time_s < info.duration_s - 1.0
         if code != 0 or data or cut_off:
+            what = f"breaks off after {time_s:.2f} s" if count else "cannot be decoded"
             raise BadInput(
-                f"the video in {info.path} breaks off after {time_s:.2f} s ({process.complaint()})",
+                f"the video in {info.path} {what} ({process.complaint()})",
                 hint="convert it again from the original, or cut it before that time",
             )
     finally:
@@ -209,7 +210,7 @@ def stream_audio(
         chunk_s: Length of the pieces; the last one is shorter.
 
     Yields:
-        (T,) float32 for one channel, else (T, channels) float32; within about [-1, 1].
+        (T,) float32 for one channel, else (T, channels) float32; within about [-1, 1]. What is no number is 0.
 
     Raises:
         BadInput: The file is bad, has no sound, or breaks before its end.
@@ -225,14 +226,20 @@ def stream_audio(
     try:
         while data := _read_exactly(process.pipe, max(1, round(chunk_s * rate_hz)) * frame_bytes):
             samples = np.frombuffer(data[: len(data) // frame_bytes * frame_bytes], np.float32)
+            if not np.isfinite(samples).all():
+                # Float files may hold anything; what is no number is no sound.
+                samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
             count += len(samples) // channels
             yield samples if channels == 1 else samples.reshape(-1, channels)
         code = process.wait()
-        cut_off = process.complained and not info.has_video and count / rate_hz < info.duration_s - 1.0
+        # Of the formats that are read without a complaint when they are cut, FLAC alone knows its length for sure.
+        told = process.complained or info.audio_codec == "flac"
+        cut_off = told and not info.has_video and count / rate_hz < info.duration_s - 1.0
         if code != 0 or cut_off:
+            what = f"breaks off after {count / rate_hz:.2f} s" if count else "cannot be decoded"
             raise BadInput(
-                f"the sound in {path} breaks off after {count / rate_hz:.2f} s ({process.complaint()})",
-                hint="convert it again from the original",
+                f"the sound in {path} {what} ({process.complaint()})",
+                hint="convert it again from the original; protected files cannot be used",
             )
     finally:
         process.stop()

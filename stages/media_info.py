@@ -102,6 +102,11 @@ def probe(path: Path) -> MediaInfo:
     """
     _check_file(path)
     text, failure = _describe(path)
+    if "moov atom not found" in text and _begins_as_mp4(path):
+        raise BadInput(
+            f"{path} was never finished: its index is missing",
+            hint="copy it again from where it was recorded; a copy or a recording was broken off",
+        )
     if not (found := re.search(r"^Input #0, (\S+), from ", text, re.MULTILINE)):
         raise BadInput(f"{path} is not a media file ({failure})", hint="give a video or sound file that ffmpeg reads")
     demuxer = found[1]
@@ -167,6 +172,12 @@ def _check_file(path: Path) -> None:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}", hint="check its rights") from error
 
 
+def _begins_as_mp4(path: Path) -> bool:
+    """Whether a file has an MP4's first box, whatever its name ends in."""
+    with path.open("rb") as stream:
+        return stream.read(8)[4:] in {b"ftyp", b"mdat", b"free", b"skip", b"wide"}
+
+
 def _describe(path: Path) -> tuple[str, str]:
     """How ffmpeg describes the input and its first frames, and its last complaint."""
     command = [ffmpeg_path(), "-hide_banner", "-nostdin", "-protocol_whitelist", "file", "-i", file_url(path)]
@@ -176,14 +187,24 @@ def _describe(path: Path) -> tuple[str, str]:
     return text, last_complaint(complaints)
 
 
+_SAYS_NOTHING = re.compile(
+    r"Conversion failed|Error opening|Last message repeated|Press \[q\]|Terminating thread|Task finished with error"
+)
+_SAYS_LITTLE = re.compile(r"Invalid data found when processing input|Error while (decoding|filtering)|Decoding error")
+
+
 def last_complaint(lines: list[str]) -> str:
     """The most telling line of ffmpeg's errors, without the parts that mean nothing to people."""
+    told = ""
     for line in reversed(lines):
         bare = re.sub(r"^(\[[^]]*\] *)+", "", line).strip()
         bare = re.sub(r"^Error opening input files?:? ?(file:.*: )?", "", bare)
-        if bare and not re.match(r"Conversion failed|Error opening|Last message repeated|Press \[q\]", bare):
+        if not bare or _SAYS_NOTHING.match(bare):
+            continue
+        if not _SAYS_LITTLE.match(bare):
             return bare
-    return "ffmpeg gave no reason"
+        told = told or bare
+    return told or "ffmpeg gave no reason"
 
 
 def _input_part(text: str) -> str:
