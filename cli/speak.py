@@ -49,8 +49,8 @@ def speak(
         str | None, typer.Option("--background", metavar="COLOUR|FILE", help="'#rrggbb', a CSS name, or a picture.")
     ] = None,
     eyes: Annotated[
-        str, typer.Option("--eyes", metavar="OPEN|sequence", help="0 (shut) to 1 (open), or the clip's own blinks.")
-    ] = "sequence",
+        str, typer.Option("--eyes", metavar="auto|clip|OPEN", help="New blinks, the clip's, or 0 (shut) to 1 (open).")
+    ] = "auto",
     view: Annotated[
         str | None, typer.Option("--view", metavar="YAW,PITCH", help="Turn the head, in degrees: left/right, up/down.")
     ] = None,

@@ -33,7 +33,7 @@ class Wishes:
 
     output: Path | None = None
     background: str | None = None
-    eyes: str = "sequence"
+    eyes: str = "auto"
     view: str | None = None
     pose_from: str | None = None
     size: int | None = None
@@ -203,13 +203,13 @@ def _pose_source(home: Path, name: str | None) -> Path | None:
     return track
 
 
-def _read_eyes(text: str) -> float | None:
-    """``--eyes`` as a number, or None for the clip's own."""
-    if text == "sequence":
-        return None
-    value = read_numbers(text, 1, "--eyes", "0.8, or sequence")[0]
+def _read_eyes(text: str) -> float | str:
+    """``--eyes`` as a job keeps it: a number, ``auto`` or ``clip``."""
+    if text in ("auto", "clip"):
+        return text
+    value = read_numbers(text, 1, "--eyes", "auto, clip or 0.8")[0]
     if not 0 <= value <= 1:
-        raise BadInput(f"--eyes is {text!r}", hint="give 0 (shut) to 1 (open), or sequence")
+        raise BadInput(f"--eyes is {text!r}", hint="give auto, clip, or 0 (shut) to 1 (open)")
     return value
 
 

@@ -21,13 +21,13 @@ class Pose:
     Attributes:
         rotation: (3, 3) float32, head to camera.
         translation: (3,) float32, cm.
-        clip_frame: The frame of the subject's own clip that the pose was measured in; the body's sway comes
-            with it. None where there is no such frame.
+        clip_frame: The frame of the subject's own clip that the pose was measured in, or a place between two
+            frames; the body's sway comes with it. None where there is no such frame.
     """
 
     rotation: Tensor
     translation: Tensor
-    clip_frame: int | None = None
+    clip_frame: float | None = None
 
 
 def render_head(head: HeadModel, kernels: Backend, camera: Camera, pose: Pose, condition: Condition) -> Tensor:

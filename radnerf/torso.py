@@ -127,16 +127,23 @@ class TorsoModel(nn.Module):
         raw = torch.sigmoid(self.colour_net(features, code, membership))
         return raw[:, 1:], raw[:, 0]
 
+    def sway_at(self, clip_frame: float | None) -> Tensor:
+        """The body's sway at a place in the clip, linear between frames: (2,); the mean one for None."""
+        if clip_frame is None:
+            return self.sway.mean(0)
+        before = min(int(clip_frame), len(self.sway) - 1)
+        return torch.lerp(self.sway[before], self.sway[min(before + 1, len(self.sway) - 1)], clip_frame - before)
+
     @torch.no_grad()
-    def render(self, camera: Camera, rotation: Tensor, translation: Tensor, clip_frame: int | None = None) -> Tensor:
+    def render(self, camera: Camera, rotation: Tensor, translation: Tensor, clip_frame: float | None = None) -> Tensor:
         """The layer for one new frame, at the camera's size.
 
         Args:
             camera: Decides the size.
             rotation: (3, 3) float32, head to camera.
             translation: (3,) float32, cm.
-            clip_frame: The frame of the clip that the pose is from, whose sway comes with it; None for a body
-                at rest.
+            clip_frame: The frame of the clip that the pose is from, or a place between two frames, whose sway
+                comes with it; None for a body at rest.
 
         Returns:
             (H, W, 4) float in [0, 1], on the CPU: rgb premultiplied by alpha, and alpha.
@@ -149,7 +156,7 @@ class TorsoModel(nn.Module):
         there = self.mask[cells[:, 1], cells[:, 0]].nonzero().squeeze(1)
         layer = torch.zeros(len(pixels), 4, device=device)
         pose = self.pose_code(camera, rotation[None], translation[None])
-        places = places - (self.sway.mean(0) if clip_frame is None else self.sway[clip_frame])
+        places = places - self.sway_at(clip_frame)
         for some in torch.split(there, 1 << 16):
             rgb, alpha = self(places[some], pose, self.code(None, 1), None)
             layer[some] = torch.cat([rgb * alpha[:, None], alpha[:, None]], dim=1)

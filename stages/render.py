@@ -26,15 +26,17 @@ from radnerf.portrait import Pose, put_over, render_head
 from radnerf.torso import TorsoModel
 from stages import progress
 from stages.backdrop import clip_background, picture_background, plain_background
+from stages.blinks import learn_style
 from stages.errors import BadInput
 from stages.formats import FPS, Track, atomic_path, save_json, sha256_of
 from stages.frame_queue import FrameQueue
 from stages.head_file import load_head
 from stages.hearing import Features, check_heard, hear, open_features
 from stages.media import VideoWriter
-from stages.motion import Motion, borrowed_motion, own_motion
+from stages.motion import Performance, borrowed_motion, own_motion, perform
 from stages.provenance import Statement, container_metadata, radnerf_version, sign_video
 from stages.settings import RenderSettings
+from stages.speech_activity import load_activity
 from stages.speech_job import SpeechJob, load_job
 from stages.torso_file import load_torso
 from stages.training_data import camera_of
@@ -98,18 +100,17 @@ def run(
     if size_px < _LEAST_SIZE_PX:
         raise BadInput(f"render.size_px is {size_px}", hint=f"give {_LEAST_SIZE_PX} or more, or 0 for the trained size")
     track = Track.load(inputs.track)
-    scene = _Scene(
-        head=head,
-        torso=load_torso(inputs.torso, backend, place),
-        kernels=get_backend(backend, place),
-        camera=camera_of(track).scaled(size_px),
-        motion=own_motion(track) if job.pose is None else borrowed_motion(track, Track.load(job.pose)),
-        eyes=job.eyes,
-        turn=yaw_pitch_rotation(*job.view_deg),
-        background=torch.from_numpy(_background(job, inputs.background, size_px)).float() / 255,
-    )
     with open_features(inputs.features) as features:
         check_heard(inputs.head, head, header, features)
+        scene = _Scene(
+            head=head,
+            torso=load_torso(inputs.torso, backend, place),
+            kernels=get_backend(backend, place),
+            camera=camera_of(track).scaled(size_px),
+            performance=_performance(job, track, inputs.features, features.frames),
+            turn=yaw_pitch_rotation(*job.view_deg),
+            background=torch.from_numpy(_background(job, inputs.background, size_px)).float() / 255,
+        )
         _write(inputs, outputs, settings, job, scene, features)
         frames = features.frames
     seconds = time.monotonic() - started
@@ -137,6 +138,14 @@ def peak_rss_mb() -> float:
     return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
 
 
+def _performance(job: SpeechJob, track: Track, features: Path, frames: int) -> Performance:
+    """How head and eyes move in the video."""
+    motion = own_motion(track) if job.pose is None else borrowed_motion(track, Track.load(job.pose))
+    style = learn_style(track.eye_open, track.tracked)
+    activity = load_activity(features, frames)
+    return perform(motion, frames, eyes=job.eyes, style=style, seed=job.seed, activity=activity)
+
+
 def _background(job: SpeechJob, own: Path, size_px: int) -> npt.NDArray[np.uint8]:
     if job.background_colour is not None:
         return plain_background(job.background_colour, size_px)
@@ -153,8 +162,7 @@ class _Scene:
         head, torso: The trained models.
         kernels: What marches and composites.
         camera: At the video's size.
-        motion: Poses and blinks.
-        eyes: How open the eyes stay; None for the motion's blinks.
+        performance: Poses and eyes.
         turn: (3, 3) float32, of the head beyond its pose, in its own frame.
         background: (S, S, 3) float in [0, 1].
     """
@@ -163,8 +171,7 @@ class _Scene:
     torso: TorsoModel
     kernels: Backend
     camera: Camera
-    motion: Motion
-    eyes: float | None
+    performance: Performance
     turn: Tensor
     background: Tensor
 
@@ -181,9 +188,8 @@ class _Scene:
         Returns:
             (S, S, 3) uint8 RGB.
         """
-        eye = self.motion.eye(index) if self.eyes is None else self.eyes
-        condition = self.head.condition(code, mouth, torch.tensor([eye]))
-        pose = self.motion.pose(index)
+        condition = self.head.condition(code, mouth, torch.tensor([self.performance.eye(index)]))
+        pose = self.performance.pose(index)
         behind = put_over(
             self.torso.render(self.camera, pose.rotation, pose.translation, pose.clip_frame), self.background
         )

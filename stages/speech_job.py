@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stages.colours import Colour, parse_colour
 from stages.errors import BadInput
@@ -34,7 +35,8 @@ class SpeechJob:
     Attributes:
         subject: Name of the subject.
         consent: The consent note of its maker; may be empty.
-        eyes: How open the eyes stay, 0 to 1; None takes the motion's own blinks.
+        speech_sha256: Of the speech's file; empty where the job does not say.
+        eyes: ``auto`` for made blinks, ``clip`` for the motion's own, or how open the eyes stay, 0 to 1.
         view_deg: Turn of the head beyond its pose, yaw and pitch, degrees.
         size_px: Side of the video; 0 leaves it to the settings.
         background_colour: In place of the clip's background; None for none.
@@ -44,12 +46,18 @@ class SpeechJob:
 
     subject: str
     consent: str = ""
-    eyes: float | None = None
+    speech_sha256: str = ""
+    eyes: float | Literal["auto", "clip"] = "clip"
     view_deg: tuple[float, float] = (0.0, 0.0)
     size_px: int = 0
     background_colour: Colour | None = None
     background_image: Path | None = None
     pose: Path | None = None
+
+    @property
+    def seed(self) -> int:
+        """What every random choice of the video is made from: the same subject and speech, the same choices."""
+        return int(hashlib.sha256(f"{self.subject}\n{self.speech_sha256}".encode()).hexdigest()[:12], 16)
 
 
 def load_job(path: Path) -> SpeechJob:
@@ -76,6 +84,7 @@ def load_job(path: Path) -> SpeechJob:
     job = SpeechJob(
         subject=_text(values, "subject", path),
         consent=_text(values, "consent", path),
+        speech_sha256=_speech_sha256(values.get("speech")),
         eyes=_eyes(values.get("eyes"), path),
         view_deg=_view(values.get("view_deg"), path),
         size_px=_size(values.get("size_px", 0), path),
@@ -99,11 +108,17 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _eyes(value: Any, path: Path) -> float | None:  # noqa: ANN401 - JSON
-    if value is None or value == "sequence":
-        return None
+def _speech_sha256(value: Any) -> str:  # noqa: ANN401 - JSON
+    return str(value.get("sha256", "")) if isinstance(value, dict) else ""
+
+
+def _eyes(value: Any, path: Path) -> float | Literal["auto", "clip"]:  # noqa: ANN401 - JSON
+    if value is None or value in ("clip", "sequence"):
+        return "clip"
+    if value == "auto":
+        return "auto"
     if not (_is_number(value) and 0 <= value <= 1):
-        raise BadInput(f"{path}: eyes is {value!r}", hint="give 0 (shut) to 1 (open), or sequence")
+        raise BadInput(f"{path}: eyes is {value!r}", hint="give auto, clip, or 0 (shut) to 1 (open)")
     return float(value)
 
 

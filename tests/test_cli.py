@@ -56,7 +56,10 @@ def accepting(monkeypatch: pytest.MonkeyPatch) -> None:
         (["speak", "nobody", "text.mp4"], "error: there is no subject 'nobody'"),
         (["speak", "raw", "text.mp4"], "error: the subject 'raw' is not trained yet (run 'radnerf train raw' first)"),
         (["speak", "anchor", "none.wav"], "error: there is no file none.wav (check the name)"),
-        (["speak", "anchor", "text.mp4", "--eyes", "2"], "error: --eyes is '2' (give 0 (shut) to 1 (open)"),
+        (
+            ["speak", "anchor", "text.mp4", "--eyes", "2"],
+            "error: --eyes is '2' (give auto, clip, or 0 (shut) to 1 (open)",
+        ),
         (["speak", "anchor", "text.mp4", "--view", "90,0"], "error: --view is '90,0' (give at most 45 degrees"),
         (["speak", "anchor", "text.mp4", "--background", "blueish"], "error: --background is 'blueish', neither"),
         (["speak", "anchor", "text.mp4", "--background", "text.mp4"], "error: text.mp4 "),

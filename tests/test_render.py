@@ -20,13 +20,14 @@ from radnerf.model import HeadModel
 from radnerf.torso import TorsoModel
 from stages import render
 from stages.backdrop import picture_background, plain_background
+from stages.blinks import BlinkStyle, closures, draw_blinks, without_blinks
 from stages.colours import CSS_COLOURS, parse_colour
 from stages.errors import BadInput
 from stages.formats import AudioFeatures, Track, save_json
 from stages.head_file import load_head
 from stages.hearing import hear, open_features
 from stages.media import decode_audio, probe, read_video
-from stages.motion import borrowed_motion
+from stages.motion import borrowed_motion, own_motion, perform, plan_places
 from stages.provenance import read_provenance
 from stages.settings import RenderSettings
 from stages.speech_job import load_job
@@ -40,7 +41,7 @@ JOB: dict[str, Any] = {
     "subject": "tiny",
     "consent": "It is nobody.",
     "speech": {"name": "hello.wav", "sha256": "0" * 64},
-    "eyes": None,
+    "eyes": "clip",
     "view_deg": [0.0, 0.0],
     "size_px": 0,
     "background_colour": None,
@@ -145,9 +146,9 @@ def test_a_colour_stands_behind(subject: Workspace) -> None:
     assert corner[0] > own[0] + 60
 
 
-@pytest.mark.parametrize(("eyes", "expected"), [(None, [1.0] * 5 + [0.1]), (0.25, [0.25] * 6)])
-def test_eyes_are_fixed_or_follow_the_sequence(
-    subject: Workspace, monkeypatch: pytest.MonkeyPatch, eyes: float | None, expected: list[float]
+@pytest.mark.parametrize("eyes", [None, "clip", "sequence", 0.25, "auto"])
+def test_eyes_are_fixed_or_follow_the_clip_or_blink_anew(
+    subject: Workspace, monkeypatch: pytest.MonkeyPatch, eyes: float | str | None
 ) -> None:
     told: list[float] = []
     condition = HeadModel.condition
@@ -157,8 +158,20 @@ def test_eyes_are_fixed_or_follow_the_sequence(
         return condition(head, code, mouth, eye)
 
     monkeypatch.setattr(HeadModel, "condition", listen)
-    _render(subject, _speech(subject, 0.24, {"eyes": eyes}))
-    assert told == pytest.approx(expected)
+    sometime = BlinkStyle(rate_per_min=120, spread=0.01)
+    monkeypatch.setattr(render, "learn_style", lambda *_: sometime)
+    monkeypatch.setattr(render, "load_activity", lambda _, frames: np.ones(frames))
+    _render(subject, _speech(subject, 1.2, {"eyes": eyes, "size_px": 16}))
+    motion = own_motion(Track.load(subject.track))
+    if eyes == 0.25:
+        assert told == pytest.approx([0.25] * 30)
+    elif eyes == "auto":
+        begins = draw_blinks(sometime, 30, load_job(subject.speech("hello-0123abcd").job).seed)
+        assert told == pytest.approx(without_blinks(motion.eye_open)[0] * (1 - closures(sometime, begins, 30)))
+        assert min(told) < 0.3
+    else:
+        places = plan_places(motion, 30)
+        assert told == pytest.approx(np.interp(places, np.arange(len(motion.eye_open)), motion.eye_open))
 
 
 def test_a_view_turns_the_head_and_leaves_the_torso(subject: Workspace) -> None:
@@ -177,7 +190,7 @@ def test_a_view_turns_the_head_and_leaves_the_torso(subject: Workspace) -> None:
         patch.setattr(render, "render_head", head_layer)
         patch.setattr(TorsoModel, "render", torso_layer)
         _render(subject, _speech(subject, 0.04, {"view_deg": [10.0, -5.0]}))
-    pose = torch.from_numpy(Track.load(subject.track).rotation[0])
+    pose = perform(own_motion(Track.load(subject.track)), 1).pose(0).rotation
     torch.testing.assert_close(seen["head"], pose @ yaw_pitch_rotation(10, -5))
     torch.testing.assert_close(seen["torso"], pose)
 
@@ -209,8 +222,8 @@ def test_a_picture_and_another_subjects_motion_go_into_the_video(
     own = Track.load(subject.track)
     torch.testing.assert_close(scenes[0].background[0, 0], torch.tensor([1.0, 0.0, 0.2]))
     assert scenes[0].background.shape == (SIZE_PX, SIZE_PX, 3)
-    assert scenes[0].motion.eye(59) == 0.5
-    np.testing.assert_array_equal(scenes[0].motion.rotation, borrowed_motion(own, other).rotation)
+    assert scenes[0].performance.eyes.max() == 0.5
+    np.testing.assert_array_equal(scenes[0].performance.motion.rotation, borrowed_motion(own, other).rotation)
 
 
 def test_a_failure_leaves_no_video_and_nothing_half_made(subject: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

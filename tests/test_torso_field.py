@@ -68,6 +68,17 @@ def test_the_layer_follows_the_pose() -> None:
     assert (layer - moved).abs().max() > 1e-3
 
 
+def test_the_sway_of_a_place_between_frames_lies_between() -> None:
+    model = _model()
+    model.sway.copy_(torch.linspace(0, 0.1, 9)[:, None].expand(9, 2))
+    torch.testing.assert_close(model.sway_at(2.5), (model.sway[2] + model.sway[3]) / 2)
+    assert torch.equal(model.sway_at(8), model.sway[8])
+    assert torch.equal(model.sway_at(8.0), model.sway[8])
+    torch.testing.assert_close(model.sway_at(None), model.sway.mean(0))
+    layers = [model.render(CAMERA, FACING, SHIFT, place) for place in (2, 2.5, 3, None)]
+    assert all((layers[1] - layer).abs().max() > 1e-3 for layer in (layers[0], layers[2], layers[3]))
+
+
 @pytest.mark.parametrize("distance_cm", [1.0, 60.0, 1e4])
 def test_the_layer_is_premultiplied_and_in_range(distance_cm: float) -> None:
     layer = _model().render(CAMERA, FACING, torch.tensor([0.0, 0.0, distance_cm]))
