@@ -225,7 +225,7 @@ def create_subject(workspace: Workspace, record: SubjectRecord, video: Path) -> 
         staging.root.replace(workspace.root)
     finally:
         shutil.rmtree(staging_root, ignore_errors=True)
-        _remove_empty(staging_root.parent)
+        remove_empty(staging_root.parent)
 
 
 def books_folder(workspace: Workspace) -> Path:
@@ -237,11 +237,15 @@ def remove_subject(workspace: Workspace) -> None:
     """Take away a subject and what the workflow knew about it."""
     shutil.rmtree(workspace.root, ignore_errors=True)
     shutil.rmtree(books_folder(workspace), ignore_errors=True)
-    _remove_empty(books_folder(workspace).parent)
+    remove_empty(books_folder(workspace).parent)
 
 
-def _remove_empty(books: Path) -> None:
-    """Remove ``.workflow`` and ``subjects`` where nothing is left in them."""
+def remove_empty(books: Path) -> None:
+    """Remove ``.workflow`` and ``subjects`` where nothing is left in them.
+
+    Args:
+        books: The folder ``.workflow``.
+    """
     for folder in (books, books.parent):
         try:
             folder.rmdir()
