@@ -207,6 +207,8 @@ rule evaluate:
         settings=W.settings("evaluate"),
     output:
         evaluation=W.evaluation,
+        series=W.evaluation_series,
+        pictures=W.evaluation_pictures,
     log:
         W.log("evaluate"),
     benchmark:
@@ -218,6 +220,37 @@ rule evaluate:
         runtime=120,
     shell:
         "radnerf stage evaluate {wildcards.subject} {FLAGS} 2> {log}"
+
+
+rule report:
+    """One page with pictures, curves and figures, that opens in any browser."""
+    input:
+        subject=W.subject,
+        frames=W.frames,
+        info=W.frames_info,
+        audio=W.audio,
+        parsing=W.parsing,
+        track=W.track,
+        head=W.head,
+        torso=W.torso,
+        head_history=W.head_history,
+        torso_history=W.torso_history,
+        evaluation=W.evaluation,
+        series=W.evaluation_series,
+        pictures=W.evaluation_pictures,
+        settings=W.settings("report"),
+    output:
+        page=W.report,
+    log:
+        W.log("report"),
+    benchmark:
+        W.benchmark("report")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "radnerf stage report {wildcards.subject} 2> {log}"
 
 
 rule speech_audio:

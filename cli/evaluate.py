@@ -65,7 +65,7 @@ def evaluate(
     settings = load_record(workspace.subject).resolved()
     if size is not None:
         settings = replace(settings, evaluate=replace(settings.evaluate, size_px=size))
-    steps = subject_steps(workspace)
+    steps = {name: step for name, step in subject_steps(workspace).items() if name != "report"}
     with hold(workspace) as held:
         write_settings(workspace, settings)
         warn_of_training(steps, console)

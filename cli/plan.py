@@ -19,7 +19,7 @@ PREPARATION = ("frames", "landmarks", "parsing", "background", "pose", "audio")
 TRAINING = ("head", "torso")
 """Stages that ``radnerf train`` adds."""
 
-STAGES = (*PREPARATION, *TRAINING, "evaluate", "render")
+STAGES = (*PREPARATION, *TRAINING, "evaluate", "report", "render")
 """Every stage; ``render`` and the second use of ``audio`` belong to a speech."""
 
 
@@ -34,6 +34,7 @@ class Step:
         outputs: Fields of the module's ``Outputs`` that later stages or the user wait for.
         extras: The other fields of ``Outputs``: caches, checkpoints, pictures to look at.
         log_name: What its log and benchmark are called.
+        optional: Fields of the module's ``Inputs`` that are read where they are there, and make nothing stale.
     """
 
     stage: str
@@ -42,6 +43,7 @@ class Step:
     outputs: dict[str, Path]
     extras: dict[str, Path | None] = field(default_factory=dict)
     log_name: str = ""
+    optional: dict[str, Path] = field(default_factory=dict)
 
     def reads(self) -> list[Path]:
         """Every file that makes the outputs stale when it is newer."""
@@ -89,16 +91,16 @@ def subject_steps(workspace: Workspace) -> dict[str, Step]:
         (
             "evaluate",
             {**common, "head": ws.head, "torso": ws.torso},
-            {"evaluation": ws.evaluation},
+            {"evaluation": ws.evaluation, "series": ws.evaluation_series, "pictures": ws.evaluation_pictures},
             {"preview": ws.preview, "saved_frames": None},
         ),
     ]
     given = given_stages(ws)
-    return {
+    steps = {
         stage: Step(stage, ws.settings(stage), inputs, outputs, extras, stage)
         for stage, inputs, outputs, extras in table
-        if stage not in given
     }
+    return {stage: step for stage, step in {**steps, "report": _report_step(ws)}.items() if stage not in given}
 
 
 def given_stages(workspace: Workspace) -> frozenset[str]:
@@ -115,6 +117,27 @@ def given_stages(workspace: Workspace) -> frozenset[str]:
     if not isinstance(stages, list) or not set(stages) <= set(STAGES):
         raise BadInput(f"{workspace.given} names stages that are not", hint="import or unpack the subject again")
     return frozenset(stages)
+
+
+def _report_step(workspace: Workspace) -> Step:
+    ws = workspace
+    inputs = {
+        "subject": ws.subject,
+        "frames": ws.frames,
+        "info": ws.frames_info,
+        "audio": ws.audio,
+        "parsing": ws.parsing,
+        "track": ws.track,
+        "head": ws.head,
+        "torso": ws.torso,
+        "head_history": ws.head_history,
+        "torso_history": ws.torso_history,
+        "evaluation": ws.evaluation,
+        "series": ws.evaluation_series,
+        "pictures": ws.evaluation_pictures,
+    }
+    optional = {"benchmarks": ws.benchmark("report").parent, "settings": ws.settings("report").parent}
+    return Step("report", ws.settings("report"), inputs, {"page": ws.report}, log_name="report", optional=optional)
 
 
 def speech_steps(workspace: Workspace, speech_id: str) -> dict[str, Step]:
@@ -148,7 +171,7 @@ def speech_steps(workspace: Workspace, speech_id: str) -> dict[str, Step]:
 
 def speech_chain(workspace: Workspace, speech_id: str) -> dict[str, Step]:
     """All that a speech's video needs, in an order in which it can run; ``clip audio`` is the subject's own."""
-    needed = {name: step for name, step in subject_steps(workspace).items() if name != "evaluate"}
+    needed = {name: step for name, step in subject_steps(workspace).items() if name not in ("evaluate", "report")}
     chain = {"clip audio" if name == "audio" else name: step for name, step in needed.items()}
     return {**chain, **speech_steps(workspace, speech_id)}
 

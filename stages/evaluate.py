@@ -28,6 +28,7 @@ from stages import progress
 from stages.contact_sheet import ContactSheet, spread
 from stages.errors import BadInput
 from stages.evaluation_measures import LEAST_READING_PX, FaceReader, face_figures
+from stages.evaluation_series import keeping_pictures, save_series
 from stages.formats import Track, atomic_path, frame_name, save_json
 from stages.head_file import load_head
 from stages.hearing import check_heard, hear, open_features
@@ -71,11 +72,15 @@ class Outputs:
         preview: Contact sheet of true and rendered frames (PNG).
         saved_frames: Folder for ``truth/``, ``head/`` and ``composite/`` with every frame compared, as PNG named by
             its number; None leaves them out.
+        series: What was measured frame by frame (JSON, see ``stages.evaluation_series``); None leaves it out.
+        pictures: The pictures that faces were read in (zip of JPEG); None leaves them out.
     """
 
     evaluation: Path
     preview: Path
     saved_frames: Path | None = None
+    series: Path | None = None
+    pictures: Path | None = None
 
 
 def run(
@@ -121,7 +126,9 @@ def run(
             else "not computed: AlexNet's weights or the lpips package are not on this machine"
         )
     comparison = _Comparison(portrait, files, track, size_px, perceptual, frames)
-    comparison.run(outputs.saved_frames)
+    comparison.run(outputs.saved_frames, outputs.pictures)
+    if outputs.series is not None:
+        comparison.save_series(outputs.series)
     save_json(
         outputs.evaluation,
         {
@@ -221,14 +228,15 @@ class _Comparison:
         self._faces: dict[str, Any] = {}
         self._model = ""
 
-    def run(self, saved_frames: Path | None) -> None:
+    def run(self, saved_frames: Path | None, pictures: Path | None) -> None:
         """Go through the frames."""
-        with FaceReader() as faces:
+        with FaceReader() as faces, keeping_pictures(pictures) as keep:
             for frame, small, large in progress.track(self._pictures(), "evaluate", len(self.frames)):
                 self._score(frame, small)
                 for series, picture in large.items():
                     faces.look(series, frame, picture)
                 self.sheet.add(frame, large)
+                keep(frame, large)
                 if saved_frames is not None:
                     _save(saved_frames, frame, small)
             self._model = faces.model
@@ -269,6 +277,11 @@ class _Comparison:
         if self.perceptual is None:
             return math.nan
         return float(self.perceptual(rendered.permute(2, 0, 1), truth.permute(2, 0, 1)))
+
+    def save_series(self, path: Path) -> None:
+        """Write what was measured frame by frame."""
+        camera = self.portrait.camera.scaled(self.reading_px)
+        save_series(path, self.frames, self._faces, self._scores, self.track, camera)
 
     def figures(self, notes: dict[str, str]) -> dict[str, Any]:
         """Everything measured, ready for JSON: a figure that the frames do not tell is None."""

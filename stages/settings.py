@@ -222,6 +222,21 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class ReportSettings:
+    """How the page about a trained subject is made.
+
+    Attributes:
+        size_px: Side at which moving pictures are shown, at most; 0 takes the size that faces were read at.
+        video_mb: Most megabytes of the video inside the page: compressed harder, made smaller, then cut to fit.
+        sign: Whether a C2PA manifest is signed into the video.
+    """
+
+    size_px: int = 256
+    video_mb: float = 6.0
+    sign: bool = True
+
+
+@dataclass(frozen=True)
 class SubjectSettings:
     """Every stage's settings, as a preset and the user's changes make them."""
 
@@ -236,6 +251,7 @@ class SubjectSettings:
     torso: TorsoSettings = field(default_factory=TorsoSettings)
     render: RenderSettings = field(default_factory=RenderSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
 
 
 STAGES = tuple(item.name for item in dataclasses.fields(SubjectSettings) if item.name != "preset")

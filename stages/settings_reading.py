@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from stages.errors import BadInput
+from stages.plain_yaml import read_yaml, shown
 from stages.settings import BASELINE, PRESETS, STAGES, Preset, SubjectSettings
 
 S = TypeVar("S")
@@ -26,8 +27,17 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "grid_rate": (0, 1), "network_rate": (0, 1), "attention_gain": (0, 100),
     "ema_decay": (0, 0.99999), "entropy_weight": (0, 1), "audio_still_weight": (0, 10),
     "lips_lpips_weight": (0, 10), "seed": (0, 2**31 - 1), "checkpoint_every_s": (0.1, 86_400), "anchors": (1, 64),
-    "pixels": (16, 4_194_304), "crf": (0, 51),
+    "pixels": (16, 4_194_304), "crf": (0, 51), "video_mb": (0.05, 100),
 }  # fmt: skip
+_STAGE_LIMITS: dict[str, tuple[float, float]] = {
+    "frames.size_px": (128, 4096), "head.size_px": (16, 4096), "torso.size_px": (16, 4096), "torso.steps": (1, 10_000_000),
+    "torso.levels": (1, 24),
+}  # fmt: skip
+"""Where one stage allows less than others do with a key of the same name."""
+_AT_MOST: dict[str, str] = {
+    "base_resolution": "max_resolution", "audio_base_resolution": "audio_max_resolution", "frames_per_step": "rays",
+}  # fmt: skip
+"""Keys whose value may not exceed another key's."""
 _CHOICES: dict[str, tuple[int, ...]] = {"features_per_level": (2, 4)}
 _MULTIPLES: dict[str, int] = {"hidden_width": 16, "audio_code": 16}
 
@@ -37,7 +47,7 @@ def _convert(value: Any, wanted: Any, where: str) -> Any:  # noqa: ANN401 - the 
     origin = get_origin(wanted)
     if origin is Literal:
         if value not in get_args(wanted):
-            raise BadInput(f"{where} is {value!r}", hint=f"choose one of: {', '.join(map(str, get_args(wanted)))}")
+            raise BadInput(f"{where} is {shown(value)}", hint=f"choose one of: {', '.join(map(str, get_args(wanted)))}")
         return value
     if origin in (typing.Union, types.UnionType):
         if value is None:
@@ -47,26 +57,38 @@ def _convert(value: Any, wanted: Any, where: str) -> Any:  # noqa: ANN401 - the 
     if origin is tuple:
         inner_types = get_args(wanted)
         if not isinstance(value, list | tuple) or len(value) != len(inner_types):
-            raise BadInput(f"{where} is {value!r}", hint=f"give {len(inner_types)} values")
+            raise BadInput(f"{where} is {shown(value)}", hint=f"give {len(inner_types)} values")
         return tuple(_convert(item, kind, where) for item, kind in zip(value, inner_types, strict=True))
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         return float(value)
     if type(value) is not wanted:
-        raise BadInput(f"{where} is {value!r}, a {type(value).__name__}", hint=f"give a {wanted.__name__}")
+        raise BadInput(f"{where} is {shown(value)}, {_kind(value)}", hint=f"give {_NAMES.get(wanted, wanted.__name__)}")
     return value
+
+
+_NAMES: dict[type, str] = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "a text", list: "a list",
+    dict: "a block of keys", type(None): "nothing",
+}  # fmt: skip
+
+
+def _kind(value: object) -> str:
+    """What a value is, in words."""
+    return _NAMES.get(type(value), f"a {type(value).__name__}")
 
 
 def _check_range(value: Any, key: str, where: str) -> None:  # noqa: ANN401 - see _convert
     """Raise when a number lies outside what the key allows."""
-    if key in _LIMITS:
-        low, high = _LIMITS[key]
+    limits = _STAGE_LIMITS.get(where, _LIMITS.get(key))
+    if limits is not None:
+        low, high = limits
         # The comparison is written so that NaN fails it.
         if not low <= value <= high:
-            raise BadInput(f"{where} is {value}", hint=f"give a value from {low:g} to {high:g}")
+            raise BadInput(f"{where} is {shown(value)}", hint=f"give a value from {low:g} to {high:g}")
     if key in _CHOICES and value not in _CHOICES[key]:
-        raise BadInput(f"{where} is {value}", hint=f"choose one of: {', '.join(map(str, _CHOICES[key]))}")
+        raise BadInput(f"{where} is {shown(value)}", hint=f"choose one of: {', '.join(map(str, _CHOICES[key]))}")
     if key in _MULTIPLES and (value <= 0 or value > 1024 or value % _MULTIPLES[key]):
-        raise BadInput(f"{where} is {value}", hint=f"give a multiple of {_MULTIPLES[key]}, 1024 at most")
+        raise BadInput(f"{where} is {shown(value)}", hint=f"give a multiple of {_MULTIPLES[key]}, 1024 at most")
 
 
 def from_mapping(kind: type[S], values: Mapping[str, Any], where: str = "") -> S:
@@ -87,10 +109,24 @@ def from_mapping(kind: type[S], values: Mapping[str, Any], where: str = "") -> S
         if key not in hints:
             close = difflib.get_close_matches(str(key), hints, n=1)
             hint = f"did you mean {prefix}{close[0]}?" if close else f"known: {', '.join(sorted(hints))}"
-            raise BadInput(f"unknown setting {prefix}{key}", hint=hint)
+            named = f"{prefix}{key}" if str(key).isidentifier() and len(str(key)) < 60 else f"{prefix}{shown(key)}"
+            raise BadInput(f"unknown setting {named}", hint=hint)
         checked[key] = _convert(value, hints[key], f"{prefix}{key}")
         _check_range(checked[key], key, f"{prefix}{key}")
-    return kind(**checked)
+    settings = kind(**checked)
+    _check_together(settings, prefix)
+    return settings
+
+
+def _check_together(settings: object, prefix: str) -> None:
+    """Raise when values that each are allowed don't go together."""
+    for small, big in _AT_MOST.items():
+        if hasattr(settings, small) and hasattr(settings, big):
+            less, more = getattr(settings, small), getattr(settings, big)
+            if less > more:
+                raise BadInput(
+                    f"{prefix}{small} is {less}, more than {prefix}{big}, which is {more}", hint="change one of them"
+                )
 
 
 def to_mapping(settings: object) -> dict[str, Any]:
@@ -111,15 +147,17 @@ def resolve(preset: str, changes: Mapping[str, Any]) -> SubjectSettings:
     Raises:
         BadInput: An unknown preset, stage or key, a value of the wrong type or out of range.
     """
-    if preset not in PRESETS:
-        raise BadInput(f"unknown preset {preset!r}", hint=f"choose one of: {', '.join(PRESETS)}")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise BadInput(f"unknown preset {shown(preset)}", hint=f"choose one of: {', '.join(PRESETS)}")
     kinds = typing.get_type_hints(SubjectSettings)
     for stage, values in changes.items():
         if stage not in STAGES:
             close = difflib.get_close_matches(str(stage), STAGES, n=1)
-            raise BadInput(f"unknown stage {stage!r} in the settings", hint=f"known: {', '.join(close or STAGES)}")
+            raise BadInput(f"unknown stage {shown(stage)} in the settings", hint=f"known: {', '.join(close or STAGES)}")
         if not isinstance(values, Mapping):
-            raise BadInput(f"the settings of {stage} are {values!r}", hint=f"write '{stage}:' with indented keys below")
+            raise BadInput(
+                f"the settings of {stage} are {shown(values)}", hint=f"write '{stage}:' with indented keys below"
+            )
     first = {stage: dict(PRESETS[preset].get(stage, {})) for stage in STAGES}
     if changes.get("head", {}).get("backbone") == "nerf":
         first["head"] |= BASELINE[preset]
@@ -133,13 +171,8 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
     Raises:
         BadInput: The text has another form.
     """
-    import yaml
-
     key, equals, value = text.partition("=")
     stage, dot, name = key.strip().partition(".")
     if not (equals and dot and stage and name):
-        raise BadInput(f"{text!r} is no setting", hint="write STAGE.KEY=VALUE, as in head.steps=500")
-    try:
-        return stage, name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise BadInput(f"{value!r} is no value", hint="write a number, a word or [a, b, c]") from error
+        raise BadInput(f"{shown(text)} is no setting", hint="write STAGE.KEY=VALUE, as in head.steps=500")
+    return stage, name, read_yaml(value, f"the value {shown(value)}", "write a number, a word or [a, b, c]")

@@ -161,6 +161,21 @@ class Workspace:
         return self.root / "evaluation" / "evaluation.json"
 
     @property
+    def evaluation_series(self) -> Path:
+        """Lips, eyes and PSNR of each held-out frame, true and rendered (JSON)."""
+        return self.root / "evaluation" / "series.json"
+
+    @property
+    def evaluation_pictures(self) -> Path:
+        """The held-out frames, true and rendered: ``000455.truth.jpg``, ``.head.jpg``, ``.composite.jpg`` (zip)."""
+        return self.root / "evaluation" / "pictures.zip"
+
+    @property
+    def report(self) -> Path:
+        """One page that shows how good the portrait is (HTML)."""
+        return self.root / "report.html"
+
+    @property
     def preview(self) -> Path:
         """Contact sheet of true and rendered frames (PNG)."""
         return self.root / "preview.png"

@@ -134,12 +134,12 @@ def fabricate(home: Path, name: str = "anchor", *, trained: bool = True, speech:
     create_subject(workspace, record, video)
     steps = subject_steps(workspace)
     if not trained:
-        steps = {key: step for key, step in steps.items() if key not in ("head", "torso", "evaluate")}
+        steps = {key: step for key, step in steps.items() if key not in ("head", "torso", "evaluate", "report")}
     if speech:
         folder = workspace.speech(SPEECH)
         formats.save_json(folder.job, {"format": 1})
         folder.source.write_bytes(b"speech")
-        steps = {**speech_chain(workspace, SPEECH), "evaluate": steps["evaluate"]}
+        steps = {**speech_chain(workspace, SPEECH), "evaluate": steps["evaluate"], "report": steps["report"]}
     touch_outputs(steps, time.time() - 1000)
     return workspace
 

@@ -67,7 +67,7 @@ def test_head_settings_rerun_head_torso_and_what_follows_only(tmp_path: Path) ->
 
 def test_the_snakefile_and_the_plan_name_the_same_files(tmp_path: Path) -> None:
     workspace = fabricate(tmp_path, speech=True)
-    said = dry_run(workspace, [workspace.evaluation, workspace.speech(SPEECH).video], "--forceall")
+    said = dry_run(workspace, [workspace.report, workspace.speech(SPEECH).video], "--forceall")
 
     def listed(block: str, kind: str) -> set[str]:
         found = re.search(rf"^    {kind}: (.*)$", block, re.MULTILINE)
