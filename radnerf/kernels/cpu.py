@@ -15,9 +15,9 @@ from torch.autograd.function import once_differentiable
 from radnerf.errors import BackendUnavailable, BadInput
 from radnerf.kernels.checks import check_composite, check_encode, check_march
 from radnerf.kernels.cpu_encode import forward_kernel, point_gradient_kernel, table_gradient_kernel
+from radnerf.kernels.cpu_frame import render_frame
 from radnerf.kernels.cpu_jit import follow_torch_threads
 from radnerf.kernels.cpu_rays import composite_backward, composite_forward, measure_rays, place_samples
-from radnerf.kernels.frozen import render_by_parts
 from radnerf.kernels.protocol import MIN_TRANSMITTANCE, Composite, FrozenHead, Samples
 
 if TYPE_CHECKING:
@@ -92,7 +92,10 @@ class CpuBackend:
         min_transmittance: float = MIN_TRANSMITTANCE,
     ) -> Tensor:
         """March, evaluate and composite the rays of one frame."""
-        return render_by_parts(self, head, rays_o, rays_d, occupancy, max_samples, min_step, min_transmittance)
+        near = torch.zeros(len(rays_o), dtype=rays_o.dtype, device=rays_o.device)
+        check_march(rays_o, rays_d, near, near, occupancy, head.aabb, max_samples, min_step, near)
+        _require_cpu_float32("render", rays_o)
+        return render_frame(head, rays_o, rays_d, occupancy, max_samples, min_step, min_transmittance)
 
 
 class _Encode(torch.autograd.Function):

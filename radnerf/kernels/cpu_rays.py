@@ -13,7 +13,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from radnerf.kernels.cpu_jit import inlined, parallel
-from radnerf.kernels.reference import COUNT_SLACK, LAST_FRACTION
+from radnerf.kernels.reference import ARC_SHRINK, COUNT_SLACK, LAST_FRACTION
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -160,7 +160,19 @@ def place_samples(
             start, end = max(np.float64(near[r]), 0.0), np.float64(far[r])
             last = lengths[r] * LAST_FRACTION
             some = t[first:beyond]
-            _walk(origin, direction, start, end, occupancy, low, cell, np.float64(jitter[r]), step, last, some)
+            _walk(
+                origin,
+                direction,
+                start,
+                end,
+                occupancy,
+                low,
+                cell,
+                np.float64(jitter[r]),
+                step * ARC_SHRINK,
+                last,
+                some,
+            )
 
 
 @parallel

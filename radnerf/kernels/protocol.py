@@ -129,10 +129,10 @@ class Backend(Protocol):
         """Place samples along the occupied part of each ray.
 
         The occupied length l of a ray is what of [near, far] lies in occupied cells of the box. The ray gets
-        n = min(max_samples, ceil(l / min_step)) samples, each standing for l / n, at (i + jitter) l / n along
-        the occupied length. So the whole of it is always covered, and no sample lies in an empty cell, up to
-        the rounding of t to the rays' dtype. All of it is reckoned in float64, in the same order by every
-        backend on the CPU, so that they agree bit for bit.
+        n = min(max_samples, ceil(l / min_step)) samples, each standing for l / n, at (1 - 2^-16) (i + jitter) l / n
+        along the occupied length, so that a tie between two stretches goes to the nearer one. The whole of it is
+        always covered, and no sample lies in an empty cell, up to the rounding of t to the rays' dtype. All of it is
+        reckoned in float64, in the same order by every backend on the CPU, so that they agree bit for bit.
 
         Args:
             rays_o: (R, 3) origins, world.

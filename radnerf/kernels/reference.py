@@ -23,6 +23,11 @@ _RAYS_AT_ONCE = 4096
 # whole multiples of the step are common (rays along an axis); without slack rounding decides their count.
 COUNT_SLACK = 1e-6
 
+# A sample may lie exactly between two occupied stretches, most often the middle one of an odd number on a ray that
+# crosses cells of one length: shrinking distances by this keeps it on the nearer one, whatever rounding does, that of
+# a float32 near and far included.
+ARC_SHRINK = 1.0 - 2.0**-16
+
 # Keeps the last sample of a ray in front of the end of its occupied length.
 LAST_FRACTION = 1.0 - 2.0**-40
 
@@ -180,7 +185,7 @@ def _march_some(
     first = torch.cumsum(counts, 0) - counts
     number = torch.arange(len(ray), device=ray.device) - first[ray]
     step = length / counts.clamp(min=1)
-    arc = torch.minimum((number + jitter[ray]) * step[ray], length[ray] * LAST_FRACTION)
+    arc = torch.minimum((number + jitter[ray]) * (step[ray] * ARC_SHRINK), length[ray] * LAST_FRACTION)
     # The segment of a sample is the first whose end lies beyond it, counted by comparison a ray at a time.
     padded = torch.full((len(counts), max_samples), torch.inf, dtype=arc.dtype, device=arc.device)
     padded[ray, number] = arc
