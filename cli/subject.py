@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ import yaml
 from cli.plan import given_stages
 from stages import formats
 from stages.errors import BadInput
+from stages.plain_yaml import MOST_CHARACTERS, read_yaml, shown
 from stages.settings import STAGES, SubjectSettings
 from stages.settings_reading import parse_assignment, resolve, to_mapping
 from stages.workspace import FORMAT_VERSION, Workspace
@@ -26,6 +27,11 @@ _HEADER = """\
 # Settings below may be edited; a run redoes what depends on a change, and nothing else.
 # radnerf rewrites this file when an option changes it; comments of your own are not kept then.
 """
+
+_MEND = "mend it, or prepare the subject again"
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From a format of ``subject.yaml`` to the next one; format 1 is the first."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def _check_keys(values: Mapping[str, Any], kind: type, where: str) -> None:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-            raise BadInput(f"{where} has an unknown key {key!r}", hint=hint)
+            raise BadInput(f"{where} has an unknown key {shown(key)}", hint=hint)
 
 
 def load_record(path: Path) -> SubjectRecord:
@@ -119,38 +125,80 @@ def load_record(path: Path) -> SubjectRecord:
     Raises:
         BadInput: Damaged, of a later version, an unknown key, a value of the wrong type.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        first = " ".join(str(error).split())
-        raise BadInput(f"{path} cannot be read: {first}", hint="mend it, or prepare the subject again") from error
-    if not isinstance(values, dict):
-        raise BadInput(f"{path} holds no keys", hint="mend it, or prepare the subject again")
-    if values.get("format") != FORMAT_VERSION:
-        raise BadInput(
-            f"{path} has format {values.get('format')!r}, and this radnerf reads {FORMAT_VERSION}",
-            hint="use the radnerf that made it, or prepare the subject again",
-        )
+    values = _read_values(path)
+    values = _upgraded(path, values)
     _check_keys(values, SubjectRecord, str(path))
     source = values.get("source")
     if not isinstance(source, dict):
-        raise BadInput(f"{path} does not say what its source is", hint="mend it, or prepare the subject again")
+        raise BadInput(f"{path} does not say what its source is", hint=_MEND)
     _check_keys(source, Source, f"{path}, source,")
     values = {**values, "settings": values.get("settings") or {}, "consent": values.get("consent") or ""}
+    _check_types(source, {"name": str, "sha256": str, "size_bytes": int}, f"{path}: source.")
+    _check_types(values, {"name": str, "created": str, "consent": str, "preset": str, "settings": dict}, f"{path}: ")
     try:
         record = SubjectRecord(**{**values, "source": Source(**source)})
     except TypeError as error:
-        raise BadInput(f"{path} lacks a key: {error}", hint="mend it, or prepare the subject again") from error
-    if not isinstance(record.settings, dict):
-        raise BadInput(f"{path}: settings is {record.settings!r}", hint="write 'settings:' with indented stages below")
+        missing = str(error).rpartition(":")[2].strip()
+        raise BadInput(f"{path} lacks a key: {missing}", hint=_MEND) from error
     record.resolved()
     return record
 
 
+def _read_values(path: Path) -> dict[str, Any]:
+    """The keys of ``subject.yaml``."""
+    try:
+        if path.stat().st_size > MOST_CHARACTERS:
+            raise BadInput(f"{path} is {path.stat().st_size} bytes long", hint=_MEND)
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {' '.join(str(error).split())}", hint=_MEND) from error
+    values = read_yaml(text, str(path), _MEND)
+    if not isinstance(values, dict):
+        raise BadInput(f"{path} holds no keys", hint=_MEND)
+    return values
+
+
+def _upgraded(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """The keys as this version names them; a file of an older one is only rewritten by ``save_record``.
+
+    Raises:
+        BadInput: Of a later version, or of one that nothing leads here from.
+    """
+    version = values.get("format")
+    if not isinstance(version, int) or isinstance(version, bool) or version > FORMAT_VERSION:
+        raise BadInput(
+            f"{path} has format {shown(version)}, and this radnerf reads {FORMAT_VERSION}",
+            hint="use the radnerf that made it, or a newer one",
+        )
+    while version < FORMAT_VERSION:
+        if version not in MIGRATIONS:
+            again = f"radnerf prepare {path.parent / 'source' / 'video'} --name {path.parent.name} --force"
+            raise BadInput(
+                f"{path} has format {version}, which this radnerf no longer reads", hint=f"make it again: '{again}'"
+            )
+        values = {**MIGRATIONS[version](values), "format": version + 1}
+        version += 1
+    return values
+
+
+def _check_types(values: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
+    for key, kind in kinds.items():
+        if key in values and type(values[key]) is not kind:
+            name = {str: "a text", int: "a whole number"}.get(kind, "a block of indented keys")
+            raise BadInput(f"{where}{key} is {shown(values[key])}", hint=f"write {name}")
+
+
 def save_record(path: Path, record: SubjectRecord) -> None:
-    """Write ``subject.yaml``, atomically, and only when it says something else."""
-    if path.is_file() and load_record(path) == record:
-        return
+    """Write ``subject.yaml``, atomically, and only when it says something else.
+
+    A file of an older format is kept beside the new one, as ``subject.yaml.format-N``.
+    """
+    if path.is_file():
+        version = _read_values(path).get("format")
+        if version == FORMAT_VERSION and load_record(path) == record:
+            return
+        if version != FORMAT_VERSION:
+            copy_file(path, path.with_name(f"{path.name}.format-{version}"))
     values = asdict(record)
     ordered = {"format": values.pop("format"), **values}
     text = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
@@ -195,7 +243,9 @@ def describe_source(path: Path) -> Source:
     size_bytes = path.stat().st_size
     if size_bytes == 0:
         raise BadInput(f"{path} is empty", hint="give another file")
-    return Source(path.name, formats.sha256_of(path), size_bytes)
+    # A name may hold bytes that are no text, which no YAML and no manifest can carry.
+    name = os.fsencode(path.name).decode("utf-8", "replace")
+    return Source(name, formats.sha256_of(path), size_bytes)
 
 
 def copy_file(source: Path, final: Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import IO, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,10 @@ BACKGROUND, TORSO, NECK, HEAD = 0, 1, 2, 3
 """Classes of a parsing map."""
 
 Shape = tuple[int | str, ...]
+
+_AGAIN = "delete it and run the same command again"
+_MOST_JSON_BYTES = 64_000_000
+_MOST_MEMBER_BYTES = 256_000_000
 
 
 @contextmanager
@@ -76,14 +82,21 @@ def load_json(path: Path) -> dict[str, Any]:
         BadInput: The file is missing, damaged, or holds no object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > _MOST_JSON_BYTES:
+            raise BadInput(f"{path} holds {path.stat().st_size} bytes of JSON", hint=_AGAIN)
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BadInput(f"{path} cannot be read: {error}", hint="delete it and run the same command again") from error
+    # A number of 5000 digits is a ValueError too, and brackets in brackets a RecursionError.
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} cannot be read: {error}", hint=_AGAIN) from error
     if not isinstance(value, dict):
         raise BadInput(f"{path} holds no JSON object", hint="delete it and run the same command again")
     return value
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def save_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -141,8 +154,12 @@ class Archive:
             self._zip = zipfile.ZipFile(path)
         except FileNotFoundError as error:
             raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
-        except (OSError, zipfile.BadZipFile) as error:
-            raise BadInput(f"{path} is damaged: {error}", hint="delete it and run the same command again") from error
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+            raise BadInput(f"{path} is damaged: {error}", hint=_AGAIN) from error
+        strange = next((member for member in self._zip.infolist() if not _is_plain(member)), None)
+        if strange is not None:
+            self._zip.close()
+            raise BadInput(f"{path} holds {strange.filename[:60]!r}, which is no frame", hint=_AGAIN)
         self.names = frozenset(self._zip.namelist())
 
     def __enter__(self) -> Self:
@@ -161,15 +178,45 @@ class Archive:
         """
         try:
             return self._zip.read(name)
-        except (KeyError, OSError, zipfile.BadZipFile) as error:
-            raise BadInput(
-                f"{self.path} has no intact {name}", hint="delete it and run the same command again"
-            ) from error
+        except (KeyError, OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+            raise BadInput(f"{self.path} has no intact {name}", hint=_AGAIN) from error
+
+
+def _is_plain(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is what ``ArchiveWriter`` writes: a plain name, stored as it is, and no bomb."""
+    name = member.filename
+    named = bool(name) and not name.startswith(".") and "/" not in name and "\\" not in name
+    stored = member.compress_type == zipfile.ZIP_STORED and member.file_size == member.compress_size
+    return named and stored and member.file_size <= _MOST_MEMBER_BYTES
 
 
 def frame_name(index: int, suffix: str) -> str:
     """The member name of a frame: ``frame_name(455, ".jpg") == "000455.jpg"``."""
     return f"{index:06d}{suffix}"
+
+
+_MOST_TEXT_BYTES = 4096
+_DAMAGED = (
+    OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, NotImplementedError, RuntimeError, SyntaxError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What a damaged npz makes numpy and zipfile raise."""
+
+
+def _free_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of a stored array, read without its content."""
+    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"its arrays have version {version}")
+    shape, _, dtype = read(stream)  # type: ignore[no-untyped-call]
+    return shape, dtype
 
 
 @dataclass(frozen=True)
@@ -197,7 +244,21 @@ class _Arrays:
                 if size != expected:
                     raise BadInput(f"{name} has shape {array.shape}, not {shape} with {sizes}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise BadInput(f"{name} holds values that are not finite")
+                raise BadInput(f"{name} holds values that are not finite", hint="this is a bug; please report it")
+        self._check_scalars()
+
+    def _check_scalars(self) -> None:
+        """Check the fields that are no arrays: texts, whole numbers, finite numbers."""
+        kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int)}
+        for field in fields(self):
+            if field.name in self.SCHEMA:
+                continue
+            value = getattr(self, field.name)
+            known = kinds[str(field.type)]
+            if not isinstance(value, (*known, np.generic)) or isinstance(value, bool):
+                raise BadInput(f"{field.name} is {value!r}")
+            if isinstance(value, int | float | np.number) and not math.isfinite(value):
+                raise BadInput(f"{field.name} is {value!r}")
 
     def save(self, path: Path) -> None:
         """Write the bundle as a compressed npz, atomically."""
@@ -215,16 +276,36 @@ class _Arrays:
         """
         try:
             # Opened here, since numpy leaves open what turns out to be a damaged zip.
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                values: dict[str, Any] = {}
-                for field in fields(cls):
-                    array = stored[field.name]
-                    values[field.name] = array if field.name in cls.SCHEMA else array.item()
+            with path.open("rb") as stream, zipfile.ZipFile(stream) as stored:
+                values: dict[str, Any] = {field.name: cls._read(stored, field.name) for field in fields(cls)}
         except FileNotFoundError as error:
             raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise BadInput(f"{path} is damaged: {error}", hint="delete it and run the same command again") from error
-        return cls(**values)
+        except _DAMAGED as error:
+            first = " ".join(str(error).split())[:200]
+            raise BadInput(f"{path} is damaged: {first}", hint=_AGAIN) from error
+        try:
+            return cls(**values)
+        except BadInput as error:
+            raise BadInput(f"{path} is damaged: {error.message}", hint=_AGAIN) from error
+
+    @classmethod
+    def _read(cls, stored: zipfile.ZipFile, name: str) -> Any:  # noqa: ANN401 - an array, a text or a number
+        """One field, once its header says that it is of the right kind and that there is room for it."""
+        member = stored.getinfo(f"{name}.npy")
+        with stored.open(member) as stream:
+            shape, dtype = _array_header(stream)
+            needed = math.prod(shape) * dtype.itemsize
+            if name in cls.SCHEMA:
+                wanted = cls.SCHEMA[name]
+                if dtype != np.dtype(wanted[0]) or len(shape) != len(wanted[1]):
+                    raise ValueError(f"{name} is {dtype} {shape}")
+            elif shape or dtype.kind not in "Uif" or needed > _MOST_TEXT_BYTES:
+                raise ValueError(f"{name} is {dtype} {shape}")
+            if needed > member.file_size or needed > _free_memory():
+                raise ValueError(f"{name} claims {needed} bytes")
+        with stored.open(member) as stream:
+            array = np.lib.format.read_array(stream, allow_pickle=False)  # type: ignore[no-untyped-call]
+        return array if name in cls.SCHEMA else array.item()
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "pixels": (16, 4_194_304), "crf": (0, 51), "video_mb": (0.05, 100),
 }  # fmt: skip
 _STAGE_LIMITS: dict[str, tuple[float, float]] = {
-    "frames.size_px": (128, 4096), "head.size_px": (16, 4096), "torso.size_px": (16, 4096), "torso.steps": (1, 10_000_000),
-    "torso.levels": (1, 24),
+    "frames.size_px": (128, 4096), "head.size_px": (16, 4096), "torso.size_px": (16, 4096),
+    "torso.steps": (1, 10_000_000),
 }  # fmt: skip
 """Where one stage allows less than others do with a key of the same name."""
 _AT_MOST: dict[str, str] = {

@@ -35,8 +35,8 @@ def test_a_change_wins_over_the_preset_and_touches_nothing_else() -> None:
     [
         ({"head": {"stepz": 1}}, "unknown setting head.stepz (did you mean head.steps?)"),
         ({"haed": {"steps": 1}}, "unknown stage 'haed' in the settings (known: head)"),
-        ({"head": {"steps": "many"}}, "head.steps is 'many', a str (give a int)"),
-        ({"head": {"steps": True}}, "head.steps is True, a bool (give a int)"),
+        ({"head": {"steps": "many"}}, "head.steps is 'many', a text (give a whole number)"),
+        ({"head": {"steps": True}}, "head.steps is True, true or false (give a whole number)"),
         ({"head": {"steps": -1}}, "head.steps is -1 (give a value from 0 to 1e+07)"),
         ({"head": {"grid_rate": float("nan")}}, "head.grid_rate is nan (give a value from 0 to 1)"),
         ({"head": {"hidden_width": 60}}, "head.hidden_width is 60 (give a multiple of 16, 1024 at most)"),
