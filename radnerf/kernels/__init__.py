@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, cast
@@ -36,10 +38,13 @@ class _Entry:
 
 _USE_INSTEAD = "use --backend auto, or reference"
 
+# Of the GPUs that Triton compiles for.
+_LEAST_CAPABILITY = 8
+
 # Best first: "auto" takes the first that is here and serves the device.
 _REGISTRY = {
     "tcnn": _Entry(None, ("tinycudann",), ("cuda",), _USE_INSTEAD),
-    "triton": _Entry(None, ("triton",), ("cuda",), _USE_INSTEAD),
+    "triton": _Entry("radnerf.kernels.triton_backend", ("triton",), ("cuda",), _USE_INSTEAD),
     "cpu": _Entry("radnerf.kernels.cpu", ("numba",), ("cpu",), "pip install numba"),
     "reference": _Entry("radnerf.kernels.reference", (), (), ""),
 }
@@ -93,12 +98,28 @@ def _why_not(name: str) -> str:
     entry = _REGISTRY[name]
     if entry.module is None:
         return "not in this version of radnerf"
+    if entry.devices == ("cuda",) and (lacking := _gpu_lacks(name)):
+        return lacking
     for package in entry.needs:
         try:
             importlib.import_module(package)
         # A package built for another numpy or another platform fails in its own ways.
         except Exception as error:
             return f"{package} cannot be imported: {error}"
+    return ""
+
+
+def _gpu_lacks(name: str) -> str:
+    """Return what keeps this machine from running a backend's kernels on an NVIDIA GPU; empty if nothing."""
+    if not torch.cuda.is_available():
+        return "torch sees no NVIDIA GPU"
+    if name != "triton":
+        return ""
+    major, minor = torch.cuda.get_device_capability()
+    if major < _LEAST_CAPABILITY:
+        return f"the GPU has compute capability {major}.{minor}, and Triton needs {_LEAST_CAPABILITY}.0"
+    if not any(shutil.which(os.environ.get("CC") or compiler) for compiler in ("gcc", "clang")):
+        return "Triton needs a C compiler, gcc or clang, at its first start"
     return ""
 
 

@@ -44,18 +44,23 @@ def check_march(
     for name, (tensor, shape) in shapes.items():
         _shape("march", name, tensor, shape)
     _same("march", {name: tensor for name, (tensor, _) in shapes.items()})
-    if occupancy.ndim != 3 or len(set(occupancy.shape)) != 1 or occupancy.dtype != torch.bool:
-        raise BadInput(
-            f"march: occupancy is {occupancy.dtype} of shape {tuple(occupancy.shape)}, expected (G, G, G) bool"
-        )
-    if occupancy.device != rays_o.device:
-        raise BadInput(f"march: rays lie on {rays_o.device} and occupancy on {occupancy.device}")
-    if max_samples < 1 or not min_step > 0:
-        raise BadInput(f"march: max_samples = {max_samples}, min_step = {min_step}", hint="use at least 1, and above 0")
+    _region("march", rays_o, occupancy, max_samples, min_step)
 
 
-def check_composite(sigma: Tensor, rgb: Tensor, t: Tensor, dt: Tensor, offsets: Tensor) -> None:
-    """Raise BadInput unless the samples' tensors fit each other."""
+def check_render(
+    rays_o: Tensor, rays_d: Tensor, occupancy: Tensor, aabb: Tensor, max_samples: int, min_step: float
+) -> None:
+    """Raise BadInput unless rays, occupancy and settings fit each other."""
+    rays = rays_o.shape[0]
+    shapes = {"rays_o": (rays_o, (rays, 3)), "rays_d": (rays_d, (rays, 3)), "aabb": (aabb, (2, 3))}
+    for name, (tensor, shape) in shapes.items():
+        _shape("render", name, tensor, shape)
+    _same("render", {name: tensor for name, (tensor, _) in shapes.items()})
+    _region("render", rays_o, occupancy, max_samples, min_step)
+
+
+def check_composite(sigma: Tensor, rgb: Tensor, t: Tensor, dt: Tensor, offsets: Tensor, *, look: bool = True) -> None:
+    """Raise BadInput unless the samples' tensors fit each other; ``look`` at the offsets too, which a GPU waits for."""
     count = sigma.shape[0] if sigma.ndim else -1
     shapes = {"sigma": (sigma, (count,)), "rgb": (rgb, (count, 3)), "t": (t, (count,)), "dt": (dt, (count,))}
     for name, (tensor, shape) in shapes.items():
@@ -67,8 +72,24 @@ def check_composite(sigma: Tensor, rgb: Tensor, t: Tensor, dt: Tensor, offsets: 
         )
     if offsets.device != sigma.device:
         raise BadInput(f"composite: sigma lies on {sigma.device} and offsets on {offsets.device}")
+    if not look:
+        return
     if int(offsets[0]) != 0 or int(offsets[-1]) != count or bool((offsets[1:] < offsets[:-1]).any()):
         raise BadInput(f"composite: offsets do not rise from 0 to the number of samples, {count}")
+
+
+def _region(where: str, rays_o: Tensor, occupancy: Tensor, max_samples: int, min_step: float) -> None:
+    """Raise BadInput unless the occupied cells and the sampling are ones that rays can be marched through."""
+    if occupancy.ndim != 3 or len(set(occupancy.shape)) != 1 or occupancy.dtype != torch.bool:
+        raise BadInput(
+            f"{where}: occupancy is {occupancy.dtype} of shape {tuple(occupancy.shape)}, expected (G, G, G) bool"
+        )
+    if occupancy.device != rays_o.device:
+        raise BadInput(f"{where}: rays lie on {rays_o.device} and occupancy on {occupancy.device}")
+    if max_samples < 1 or not min_step > 0:
+        raise BadInput(
+            f"{where}: max_samples = {max_samples}, min_step = {min_step}", hint="use at least 1, and above 0"
+        )
 
 
 def _shape(where: str, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
