@@ -1,0 +1,172 @@
+"""One frame of a subject, ready to be rendered again and again, whole or an even share of its rays."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from radnerf.camera import Camera
+from radnerf.head import Condition
+from radnerf.kernels import get_backend
+from radnerf.kernels.protocol import Backend
+from radnerf.model import HeadModel
+from radnerf.portrait import Pose, put_over, render_portrait
+from radnerf.torso import TorsoModel
+from stages.backdrop import clip_background
+from stages.errors import BadInput
+from stages.formats import AudioFeatures, Track
+from stages.head_file import load_head
+from stages.torso_file import load_torso
+from stages.training_data import camera_of
+from stages.workspace import Workspace
+
+BASELINE_RAYS = 512
+"""Rays of the baseline that are rendered together: more only make its activations fall out of the caches."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A subject at one size on one backend.
+
+    Attributes:
+        heard: The trained head, whose audio net hears.
+        shown: What is rendered: the trained head, or the baseline with the same conditions.
+        torso: The trained torso.
+        kernels: What marches and composites.
+        camera: At the size that is measured.
+        track: The subject's own poses and blinks, and its sound's frames.
+        features: (T, C) float32, standardised audio features.
+        background: (S, S, 3) float in [0, 1].
+        header: The head file's header.
+        device: Where the models are.
+    """
+
+    heard: HeadModel
+    shown: HeadModel
+    torso: TorsoModel
+    kernels: Backend
+    camera: Camera
+    track: Track
+    features: Tensor
+    background: Tensor
+    header: dict[str, Any]
+    device: torch.device
+
+    def frame(self, offset: int = 0) -> int:
+        """The number of a frame near the measured one, which is the clip's middle; the clip begins again at its end."""
+        count = len(self.track.eye_open)
+        return (count // 2 + offset) % count
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the head is the original NeRF."""
+        return self.shown.shape.backbone == "nerf"
+
+    def hear(self, frames: int) -> tuple[Tensor, Tensor]:
+        """Audio code and mouth of so many frames from the measured one on."""
+        return self.heard.hear(self.features, torch.tensor([self.frame(offset) for offset in range(frames)]))
+
+    def condition(self, offset: int, code: Tensor, mouth: Tensor) -> Condition:
+        """The condition of a frame near the measured one."""
+        frame = self.frame(offset)
+        return self.shown.condition(code, mouth, torch.from_numpy(self.track.eye_open[frame : frame + 1]))
+
+    def pose(self, offset: int = 0) -> Pose:
+        """The pose of a frame near the measured one."""
+        frame = self.frame(offset)
+        rotation, translation = self.track.rotation[frame], self.track.translation[frame]
+        return Pose(torch.from_numpy(rotation), torch.from_numpy(translation), frame)
+
+    def picture(self, condition: Condition, offset: int = 0) -> NDArray[np.uint8]:
+        """A finished frame as speaking makes it, (S, S, 3) uint8 RGB."""
+        pose = self.pose(offset)
+        seen = render_portrait(self.shown, self.torso, self.kernels, self.camera, pose, condition, self.background)
+        return (seen.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+    def torso_layer(self) -> Tensor:
+        """The torso of the measured frame, (S, S, 4) float."""
+        pose = self.pose()
+        return self.torso.render(self.camera, pose.rotation, pose.translation, pose.clip_frame)
+
+    def blend(self, head: Tensor, torso: Tensor) -> NDArray[np.uint8]:
+        """Both layers (S, S, 4) over the background, (S, S, 3) uint8 RGB."""
+        seen = put_over(head, put_over(torso, self.background))
+        return (seen.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+    def rays(self, pixels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The measured frame's rays through pixels (N, 2), or through all of them."""
+        pose = self.pose()
+        rays = self.camera.rays(pose.rotation, pose.translation, pixels, device=self.device)
+        return rays[0].contiguous(), rays[1].contiguous()
+
+    def head_rays(self, condition: Condition, pixels: Tensor | None, kernels: Backend | None = None) -> None:
+        """Render the head's rays through pixels (N, 2), or through all of them."""
+        origins, directions = self.rays(pixels)
+        pieces = BASELINE_RAYS if self.is_baseline else len(origins)
+        for rays in zip(torch.split(origins, pieces), torch.split(directions, pieces), strict=True):
+            self.shown.render_image(kernels or self.kernels, rays, condition)
+
+
+def open_scene(workspace: Workspace, backend: str, backbone: str, size_px: int, device: torch.device) -> Scene:
+    """Load a trained subject.
+
+    Args:
+        workspace: The subject.
+        backend: The kernels' name.
+        backbone: ``"radnerf"`` for the trained head; ``"nerf"`` for the baseline, untrained, which takes the same
+            time trained or not, since it looks at every sample of every ray.
+        size_px: Side of the picture.
+        device: Where to render.
+
+    Raises:
+        BadInput: A file is missing or damaged, or the subject's own head is the baseline.
+    """
+    heard, header = load_head(workspace.head, backend, device)
+    if heard.shape.backbone == "nerf":
+        raise BadInput(
+            f"the subject {workspace.root.name!r} was trained with the baseline's backbone, nerf",
+            hint="name one that was trained with radnerf, or none",
+        )
+    shown = heard
+    if backbone == "nerf":
+        torch.manual_seed(0)
+        shown = HeadModel(dataclasses.replace(heard.shape, backbone="nerf"), heard.aabb.cpu())
+        shown.to(device).eval().requires_grad_(requires_grad=False)
+    track = Track.load(workspace.track)
+    return Scene(
+        heard=heard,
+        shown=shown,
+        torso=load_torso(workspace.torso, backend, device),
+        kernels=get_backend(backend, device),
+        camera=camera_of(track).scaled(size_px),
+        track=track,
+        features=heard.standardised(torch.from_numpy(AudioFeatures.load(workspace.features).values)),
+        background=torch.from_numpy(clip_background(workspace.background, size_px)).float() / 255,
+        header=header,
+        device=device,
+    )
+
+
+def lattice(size_px: int, most: int) -> Tensor | None:
+    """An even share of a picture's pixels: every k-th of every k-th row.
+
+    Args:
+        size_px: Side of the picture.
+        most: How many pixels are wanted at most.
+
+    Returns:
+        (N, 2) int64, column and row; None where all of them are few enough.
+    """
+    step = math.ceil(size_px / math.isqrt(max(most, 1)))
+    if step <= 1:
+        return None
+    along = torch.arange(step // 2, size_px, step)
+    rows, columns = torch.meshgrid(along, along, indexing="ij")
+    return torch.stack([columns, rows], dim=-1).reshape(-1, 2)
