@@ -16,7 +16,7 @@ import typer
 
 from cli import events
 from cli.console import Console
-from cli.lock import stage_lock, typed_command
+from cli.lock import stage_lock, typed_command, watch_owner
 from cli.options import AsJson, BackendName, DeviceName, Home, Quiet, examples, read_backend, read_device, read_home
 from cli.plan import STAGES, Step, find_step
 from cli.subject import load_record
@@ -49,7 +49,9 @@ def stage(
     workspace = open_subject(read_home(home), subject)
     step = find_step(workspace, name, speech)
     console = Console(json=as_json, quiet=quiet)
-    with stage_lock(workspace.lock, typed_command()) as by_hand:
+    watch_owner()
+    others = () if speech is None else (workspace.speech(speech).lock,)
+    with stage_lock(workspace.lock, typed_command(), *others) as by_hand:
         # The workflow's settings are written once, before it begins.
         if by_hand:
             settings = getattr(load_record(workspace.subject).resolved(), name)

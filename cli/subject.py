@@ -266,6 +266,10 @@ def create_subject(workspace: Workspace, record: SubjectRecord, video: Path) -> 
     """
     staging_root = books_folder(workspace).with_name(f"new-{os.getpid()}")
     staging = Workspace(staging_root / workspace.root.name)
+    for left_over in staging_root.parent.glob("new-*"):
+        # By a run that was killed.
+        if left_over.name[4:].isdigit() and not formats.lives(int(left_over.name[4:])):
+            shutil.rmtree(left_over, ignore_errors=True)
     try:
         copy_file(video, staging.source)
         save_record(staging.subject, record)
@@ -309,7 +313,7 @@ def new_record(name: str, source: Source, consent: str) -> SubjectRecord:
 
 
 def check_space(folder: Path, needed_bytes: int, what: str) -> None:
-    """Raise when a disk has too little room left.
+    """Raise when a folder cannot be written, or its disk has too little room left.
 
     Args:
         folder: A folder on the disk; need not exist yet.
@@ -317,9 +321,11 @@ def check_space(folder: Path, needed_bytes: int, what: str) -> None:
         what: What needs the room, for the message.
 
     Raises:
-        BadInput: Too little room.
+        BadInput: Either.
     """
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BadInput(f"{there} cannot be written", hint="check its rights, or give another folder")
     free = shutil.disk_usage(there).free
     if free < needed_bytes:
         raise BadInput(

@@ -19,7 +19,8 @@ from cli.console import Console, Display
 from cli.plan import Step, stale_steps
 from cli.subject import books_folder
 from stages.errors import RadnerfError
-from stages.workspace import Workspace
+from stages.formats import TEMPORARY
+from stages.workspace import Workspace, check_contained
 
 POLL_S = 0.1
 """Seconds between two looks at the stages' events."""
@@ -86,27 +87,80 @@ class Held:
     Attributes:
         workspace: The subject.
         token: What all processes of the run carry.
+        speech_id: The speech that is held, where the subject itself is only read; empty else.
     """
 
     workspace: Workspace
     token: str
+    speech_id: str = ""
+
+    @property
+    def books(self) -> Path:
+        """Where Snakemake keeps its books for this run: nobody else's, so a lock in them is a dead run's."""
+        own = books_folder(self.workspace)
+        return own.with_name(f".speech-{own.name}-{self.speech_id}") if self.speech_id else own
+
+    @property
+    def log(self) -> Path:
+        """What Snakemake says."""
+        return self.workspace.log(f"snakemake-{self.speech_id}" if self.speech_id else "snakemake")
 
 
 @contextmanager
-def hold(workspace: Workspace, token: str | None = None) -> Iterator[Held]:
+def hold(workspace: Workspace, token: str | None = None, waiting: lock.Waiting | None = None) -> Iterator[Held]:
     """Hold a subject for the length of the block: settings, too, change only inside of one.
 
     Args:
         workspace: The subject.
         token: The run's own, where one run holds several subjects.
+        waiting: Wait for a subject that another run holds, and tell this who does.
 
     Raises:
         SubjectBusy: Another run holds the subject.
+        BadInput: The subject cannot be written, or a link in it leads out of it.
     """
-    with lock.subject_lock(workspace.lock, lock.typed_command(), token) as (token, left_over):
+    check_contained(workspace)
+    with lock.subject_lock(workspace.lock, lock.typed_command(), token, waiting) as (token, left_over):
+        held = Held(workspace, token)
         if left_over:
-            unlock(books_folder(workspace), workspace.frames)
-        yield Held(workspace, token)
+            remove_left_over(workspace.root)
+        unlock(held.books)
+        yield held
+
+
+@contextmanager
+def hold_speech(workspace: Workspace, speech_id: str, waiting: lock.Waiting | None = None) -> Iterator[Held]:
+    """Hold one speech, and keep the subject as it is; other speeches of it may be held at the same time.
+
+    Args:
+        workspace: The subject, trained.
+        speech_id: The speech; need not exist yet.
+        waiting: As for ``hold``.
+
+    Raises:
+        SubjectBusy: Another run works on the subject or on this speech.
+        BadInput: As for ``hold``.
+    """
+    check_contained(workspace)
+    folder = workspace.speech(speech_id)
+    with lock.shared_lock(workspace.lock, waiting) as subject_left_over:
+        if subject_left_over:
+            remove_left_over(workspace.root)
+            unlock(books_folder(workspace))
+        folder.root.mkdir(parents=True, exist_ok=True)
+        with lock.subject_lock(folder.lock, lock.typed_command(), None, waiting) as (token, left_over):
+            held = Held(workspace, token, speech_id)
+            if left_over:
+                remove_left_over(folder.root)
+            unlock(held.books)
+            yield held
+
+
+def remove_left_over(folder: Path) -> None:
+    """Delete what writers that were killed left below a folder that this process holds: their temporary files."""
+    for path in folder.rglob(".*.part*"):
+        if TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def run_steps(held: Held, steps: dict[str, Step], wanted: list[str], execution: Execution, console: Console) -> Outcome:
@@ -156,6 +210,7 @@ def _environment(folder: Path, token: str, event_file: Path) -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "RADNERF_HOME": str(folder.parents[2].resolve()),
         lock.VARIABLE: token,
+        lock.OWNER_VARIABLE: lock.owner_mark(),
         events.VARIABLE: str(event_file),
     }
 
@@ -194,28 +249,27 @@ def _shared_cores(jobs: int) -> list[str]:
     return ["--set-threads", *(f"{stage}={share}" for stage in ("head", "torso", "evaluate", "render"))]
 
 
-def unlock(folder: Path, target: Path) -> None:
-    """Drop the lock that a killed Snakemake left in a folder of books; nothing when there is none.
+def unlock(folder: Path, *_: Path) -> None:
+    """Drop what a killed Snakemake left in a folder of books: its lock, and where its stages told of themselves.
 
     Args:
-        folder: The books, held by this process alone.
-        target: Any file that the workflow can make.
+        folder: The books, held by this process alone; so whatever lies there is a dead run's.
+        _: Not looked at.
 
     Raises:
         RadnerfError: It cannot be removed.
     """
     locks = folder / ".snakemake" / "locks"
-    if not locks.is_dir() or not any(locks.iterdir()):
-        return
-    done = subprocess.run(
-        _command(folder, ["--unlock", "--cores", "1", "--", _target(folder, target)]),
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=folder,
-    )
-    if done.returncode != 0:
-        raise RadnerfError(f"the lock that a killed run left in {locks} cannot be removed", hint="delete that folder")
+    try:
+        # What 'snakemake --unlock' does, without two seconds of starting it.
+        if locks.is_dir() and any(locks.iterdir()):
+            shutil.rmtree(locks)
+        for told in folder.glob("events-*"):
+            shutil.rmtree(told, ignore_errors=True)
+    except OSError as error:
+        raise RadnerfError(
+            f"the lock that a killed run left in {locks} cannot be removed: {error.strerror}", hint="delete that folder"
+        ) from error
 
 
 @contextmanager
@@ -274,17 +328,25 @@ def run_snakemake(
             _end_group(process)
             raise
         heed(tail.read())
+    if process.returncode != 0:
+        # A Snakemake or a stage that was killed leaves its own children running.
+        lock.end_orphans(token)
     return process.returncode == 0
 
 
 def _run(held: Held, targets: list[Path], execution: Execution, display: Display, outcome: Outcome) -> None:
-    workspace = held.workspace
-    log = workspace.log("snakemake")
+    log = held.log
     follower = _Follower(display, outcome)
-    if run_snakemake(books_folder(workspace), held.token, targets, execution, log, follower.heed):
+    if run_snakemake(held.books, held.token, targets, execution, log, follower.heed):
         return
     if follower.error is not None:
         raise follower.error
+    if follower.running:
+        names = " and ".join(sorted(follower.running))
+        raise RadnerfError(
+            f"the {names} stage was killed from outside",
+            hint=f"too little memory is the usual reason; the same command goes on; read {log}",
+        )
     raise RadnerfError(
         f"the workflow failed: {last_words(log)}" if not execution.snakemake_args else "the workflow failed",
         hint=f"read {log}",
@@ -298,10 +360,15 @@ class _Follower:
         self._display = display
         self._outcome = outcome
         self.error: events.StageFailed | None = None
+        self.running: set[str] = set()
 
     def heed(self, told: Iterator[events.Event]) -> None:
         """Handle what was told since the last time."""
         for event in told:
+            if event.kind == "start":
+                self.running.add(event.stage)
+            elif event.kind in ("end", "error"):
+                self.running.discard(event.stage)
             if event.kind == "progress":
                 self._display.show(event.stage, event.progress)
             elif event.kind == "end":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,15 @@ from torch import Tensor
 
 from stages.errors import BadInput
 from stages.formats import atomic_path
+from stages.plain_yaml import shown
 
 VERSION = 1
 """Of the header and of the parameters' layout."""
+
+Contents = tuple[dict[str, Any], dict[str, Tensor]]
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], Contents]] = {}
+"""From a version of header and tensors to the next one; version 1 is the first."""
 
 _KEY = "radnerf"
 _TENSOR = "$tensor"
@@ -56,17 +62,35 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
             header = json.loads((stored.metadata() or {})[_KEY])
             if not isinstance(header, dict) or header.get("kind") != kind:
                 raise BadInput(f"{path} holds no {kind}", hint="delete it and run the same command again")
-            if header.get("version") != VERSION:
-                raise BadInput(
-                    f"{path} has version {header.get('version')}, and this radnerf reads {VERSION}",
-                    hint="use the radnerf that wrote it, or delete it and train again",
-                )
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise BadInput(f"{path} is damaged: {error}", hint="delete it and run the same command again") from error
-    return header, tensors
+    except (OSError, KeyError, ValueError, RecursionError, SafetensorError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise BadInput(f"{path} is damaged: {first}", hint="delete it and run the same command again") from error
+    return _upgraded(path, header, tensors)
+
+
+def _upgraded(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Contents:
+    """Header and tensors as this version names them; the file itself stays as it is.
+
+    Raises:
+        BadInput: Of a later version, or of one that nothing leads here from.
+    """
+    version = header.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or version > VERSION:
+        raise BadInput(
+            f"{path} has version {shown(version)}, and this radnerf reads {VERSION}",
+            hint="use the radnerf that wrote it or a newer one, or delete it and train again",
+        )
+    while version < VERSION:
+        if version not in MIGRATIONS:
+            raise BadInput(
+                f"{path} has version {version}, which this radnerf no longer reads", hint="delete it and train again"
+            )
+        header, tensors = MIGRATIONS[version](header, tensors)
+        version += 1
+    return {**header, "version": VERSION}, tensors
 
 
 def flatten(tree: Any) -> tuple[Any, dict[str, Tensor]]:  # noqa: ANN401 - any nesting of containers

@@ -6,11 +6,12 @@ import hashlib
 import json
 import math
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, ClassVar, Self
 
@@ -33,6 +34,9 @@ BACKGROUND, TORSO, NECK, HEAD = 0, 1, 2, 3
 
 Shape = tuple[int | str, ...]
 
+TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.part(\.\w+)?")
+"""Names of files that are being written: ``.head.4711.part.safetensors``."""
+
 _AGAIN = "delete it and run the same command again"
 _MOST_JSON_BYTES = 64_000_000
 _MOST_MEMBER_BYTES = 256_000_000
@@ -42,7 +46,8 @@ _MOST_MEMBER_BYTES = 256_000_000
 def atomic_path(final: Path) -> Iterator[Path]:
     """A temporary path beside ``final`` that becomes it when the block succeeds and vanishes when not.
 
-    The temporary name keeps the suffix, since writers choose their format by it.
+    The temporary name keeps the suffix, since writers choose their format by it. What writers of the same file left
+    when they were killed is removed. After a power cut the file is whole too, the old one or the new one.
 
     Raises:
         RadnerfError: The disk is full or the folder cannot be written.
@@ -50,16 +55,48 @@ def atomic_path(final: Path) -> Iterator[Path]:
     temporary = final.with_name(f".{final.stem}.{os.getpid()}.part{final.suffix}")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(final)
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(final)
+        _flush_folder(final.parent)
     except OSError as error:
         raise RadnerfError(
             f"cannot write {final}: {error.strerror or error}", hint="free some space or check the folder's rights"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _remove_left_over(final: Path) -> None:
+    """Remove the temporary files of processes of this machine that are gone."""
+    for path in final.parent.iterdir():
+        match = TEMPORARY.fullmatch(path.name)
+        if match and match[1] == final.stem and int(match[2]) != os.getpid() and not lives(int(match[2])):
+            path.unlink(missing_ok=True)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process of this machine is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let a new name in a folder outlast a power cut."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sha256_of(path: Path) -> str:
@@ -250,20 +287,20 @@ class _Arrays:
     def _check_scalars(self) -> None:
         """Check the fields that are no arrays: texts, whole numbers, finite numbers."""
         kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int)}
-        for field in fields(self):
-            if field.name in self.SCHEMA:
+        for item in fields(self):
+            if item.name in self.SCHEMA:
                 continue
-            value = getattr(self, field.name)
-            known = kinds[str(field.type)]
+            value = getattr(self, item.name)
+            known = kinds[str(item.type)]
             if not isinstance(value, (*known, np.generic)) or isinstance(value, bool):
-                raise BadInput(f"{field.name} is {value!r}")
+                raise BadInput(f"{item.name} is {value!r}")
             if isinstance(value, int | float | np.number) and not math.isfinite(value):
-                raise BadInput(f"{field.name} is {value!r}")
+                raise BadInput(f"{item.name} is {value!r}")
 
     def save(self, path: Path) -> None:
         """Write the bundle as a compressed npz, atomically."""
         arrays = {name: getattr(self, name) for name in self.SCHEMA}
-        texts = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)} | arrays
+        texts = {item.name: np.asarray(getattr(self, item.name)) for item in fields(self)} | arrays
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **texts)
 
@@ -277,7 +314,13 @@ class _Arrays:
         try:
             # Opened here, since numpy leaves open what turns out to be a damaged zip.
             with path.open("rb") as stream, zipfile.ZipFile(stream) as stored:
-                values: dict[str, Any] = {field.name: cls._read(stored, field.name) for field in fields(cls)}
+                names = set(stored.namelist())
+                values: dict[str, Any] = {
+                    item.name: cls._read(stored, item.name)
+                    for item in fields(cls)
+                    # A field that came later has a default, and older files lack it.
+                    if item.default_factory is MISSING or f"{item.name}.npy" in names
+                }
         except FileNotFoundError as error:
             raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
         except _DAMAGED as error:
@@ -389,14 +432,23 @@ class AudioFeatures(_Arrays):
         level_db: (T,) float32, root mean square of the row's sound in dB below full scale, floored at -100.
         front_end: Name of the front end that made them.
         model: What identifies the front end's weights; empty when it has none.
+        voiced: (T,) float32 in [0, 1], whether somebody speaks; 1 throughout where nobody looked.
     """
 
     SCHEMA: ClassVar[dict[str, tuple[str, Shape]]] = {
         "values": ("float32", ("T", "C")),
         "level_db": ("float32", ("T",)),
+        "voiced": ("float32", ("T",)),
     }
 
     values: npt.NDArray[np.float32]
     level_db: npt.NDArray[np.float32]
     front_end: str
     model: str
+    voiced: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def __post_init__(self) -> None:
+        """Check the arrays; a file from before the voice was looked for has none, and counts as speech throughout."""
+        if not self.voiced.size:
+            object.__setattr__(self, "voiced", np.ones(len(self.level_db), np.float32))
+        super().__post_init__()

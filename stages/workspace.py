@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ class SpeechFolder:
     """The files of one speech of one subject: the job, its sound, its features, its video."""
 
     root: Path
+
+    @property
+    def lock(self) -> Path:
+        """Who is working on this speech."""
+        return self.root / ".lock"
 
     @property
     def job(self) -> Path:
@@ -239,4 +245,23 @@ def open_subject(home: Path, name: str) -> Workspace:
             f"there is no subject {name!r} under {home / 'subjects'}",
             hint=f"{known}; 'radnerf prepare VIDEO --name {name}' makes it",
         )
+    check_contained(workspace)
     return workspace
+
+
+def check_contained(workspace: Workspace) -> None:
+    """Make sure that no link in a subject leads out of its folder, since a subject may come from a stranger.
+
+    The folder itself may be a link.
+
+    Raises:
+        BadInput: One does, or leads nowhere.
+    """
+    root = Path(os.path.realpath(workspace.root))
+    for folder, below, files in os.walk(root):
+        for name in (*below, *files):
+            path = Path(folder, name)
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+                raise BadInput(
+                    f"{path} is a link that leads out of the subject", hint="put the file itself there, or delete it"
+                )
