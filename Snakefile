@@ -151,6 +151,7 @@ rule head:
         background=W.background,
         track=W.track,
         features=W.features,
+        landmarks=W.landmarks,
         settings=W.settings("head"),
     output:
         head=W.head,
@@ -290,7 +291,9 @@ rule render:
         W.log("render-{speech}"),
     benchmark:
         W.benchmark("render-{speech}")
-    threads: workflow.cores
+    # One core less than there are: the next speech can be heard beside it, and videos come as early as they can.
+    threads: max(1, (workflow.cores or 8) - 1)
+    priority: 1
     resources:
         gpu=1,
         mem_mb=4000,

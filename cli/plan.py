@@ -78,7 +78,7 @@ def subject_steps(workspace: Workspace) -> dict[str, Step]:
         ("audio", {"audio": ws.audio}, {"features": ws.features}, {}),
         (
             "head",
-            common,
+            {**common, "landmarks": ws.landmarks},
             {"head": ws.head, "history": ws.head_history},
             {"state": ws.head_state, "cache": ws.cache},
         ),

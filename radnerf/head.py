@@ -11,6 +11,7 @@ from radnerf.encoding import spherical_harmonics
 from radnerf.grid import GridSpec, HashGrid
 from radnerf.kernels.protocol import FrozenHead
 from radnerf.mlp import ConditionedMLP
+from radnerf.warp import FaceWarp, bend
 
 DENSITY_SHIFT = -5.0
 """Added before the exponential: an untrained field is thin (0.007 / cm), so that occupancy prunes it early."""
@@ -93,6 +94,8 @@ class HeadShape:
         hidden_width: Of every hidden layer; a multiple of 16.
         condition_width: Columns of the audio condition (code and mouth shape).
         appearance_code: Width of the per-frame code.
+        mouth: The last so many columns of the audio condition are the mouth shape, which drives the warp.
+        anchors: Landmarks whose measured motion is taken away first; 0 for the published form, without.
     """
 
     space: GridSpec
@@ -100,14 +103,16 @@ class HeadShape:
     hidden_width: int
     condition_width: int
     appearance_code: int
+    mouth: int = 0
+    anchors: int = 0
 
 
 class HeadField(nn.Module):
     """The decomposed field.
 
-    f = E3(x); w = tanh(MLP([f, a])); g = E2(w); (sigma, geometry) = MLP([f, g, eye]);
-    rgb = sigmoid(MLP([SH(d), geometry, c])), with E3 and E2 the two grids, a the audio condition and c the
-    per-frame code.
+    With x moved to where it lies on the face at rest, when the face's motion is known (``FaceWarp``): f = E3(x);
+    w = tanh(MLP([f, a])); g = E2(w); (sigma, geometry) = MLP([f, g, eye]); rgb = sigmoid(MLP([SH(d), geometry, c])),
+    with E3 and E2 the two grids, a the audio condition and c the per-frame code.
     """
 
     aabb: Tensor
@@ -122,6 +127,7 @@ class HeadField(nn.Module):
         super().__init__()
         self.shape = shape
         self.register_buffer("aabb", aabb.clone())
+        self.warp = FaceWarp(shape.anchors, shape.mouth + 1) if shape.anchors else None
         width = shape.hidden_width
         self.space = HashGrid(shape.space)
         self.audio_plane = HashGrid(shape.audio_plane)
@@ -133,6 +139,11 @@ class HeadField(nn.Module):
         encoded = shape.space.output_width + shape.audio_plane.output_width
         self.density_net = ConditionedMLP(encoded, 1, width, width // 2, layers=3)
         self.colour_net = ConditionedMLP(16 + width // 2 - 1, shape.appearance_code, width, 3, layers=2)
+
+    def _drive(self, condition: Condition) -> Tensor:
+        """What drives the warp, (B, mouth + 1): the mouth's shape and how open the eyes are."""
+        first = condition.audio.shape[1] - self.shape.mouth
+        return torch.cat([condition.audio[:, first:], condition.eye], dim=1)
 
     def density(self, points: Tensor, condition: Condition, membership: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Density and geometry feature of points.
@@ -147,6 +158,9 @@ class HeadField(nn.Module):
             geometry: (N, hidden_width / 2 - 1) float.
             motion: (N, 2) float in [-1, 1].
         """
+        if self.warp is not None:
+            frame = None if membership is None else membership.argmax(1)
+            points = bend(points, self.warp.lattice(self._drive(condition)), self.warp.box, frame)
         unit = ((points - self.aabb[0]) / (self.aabb[1] - self.aabb[0])).clamp(0, 1)
         spatial = self.space(unit)
         motion = torch.tanh(self.motion_net(spatial, condition.audio, membership))
@@ -207,4 +221,6 @@ class HeadField(nn.Module):
             colour_bias=colour_bias,
             density_shift=DENSITY_SHIFT,
             max_log_density=MAX_LOG_DENSITY,
+            warp=None if self.warp is None else self.warp.lattice(self._drive(condition))[0],
+            warp_box=None if self.warp is None else self.warp.box,
         )

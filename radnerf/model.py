@@ -12,8 +12,10 @@ from radnerf.grid import GridSpec, HashGrid
 from radnerf.head import Condition, HeadField, HeadShape
 from radnerf.kernels.frozen import RAYS_AT_ONCE
 from radnerf.kernels.protocol import Backend
+from radnerf.linear_ear import LinearEar
 from radnerf.nerf import NerfField, render_rays_hierarchical
 from radnerf.rendering import RayColours, Region, render_rays
+from radnerf.voice import Voice, matched
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class ModelShape:
         occupancy_resolution: Cells along an edge of the box.
         samples_per_ray: At most so many samples a ray.
         min_step_cm: Finest spacing of samples.
+        warp_anchors: Landmarks whose measured motion is taken away before the field is asked; 0 for none.
+        net_features: Leading columns of the features that the audio net hears, the linear ear hears all; 0 for all.
     """
 
     backbone: str
@@ -46,6 +50,8 @@ class ModelShape:
     occupancy_resolution: int
     samples_per_ray: int
     min_step_cm: float
+    warp_anchors: int = 0
+    net_features: int = 0
 
 
 class HeadModel(nn.Module):
@@ -54,14 +60,24 @@ class HeadModel(nn.Module):
     Attributes:
         shape: Sizes.
         feature_mean, feature_std: (C,) float32, statistics of the training features.
+        linear_ear: Foretells the mouth beside the audio net.
+        ear_share: (M,) float32 in [0, 1], the linear ear's part in the foretold mouth.
         mouth_gain: (M,) float32, amplification of the foretold mouth.
+        closed_mouth: (M,) float32, the mouth at rest; NaN when nobody measured it, and then it never comes to rest.
+        closed_code: (A,) float32, the audio code of a mouth at rest.
+        voice_mean, voice_std: (C,) float32, statistics of the training clip's speech; NaN when nobody measured them.
         mask: (G, G, G) bool, the cells worth sampling.
         aabb: (2, 3) float32, the box, cm, world.
     """
 
     feature_mean: Tensor
     feature_std: Tensor
+    ear_share: Tensor
     mouth_gain: Tensor
+    closed_mouth: Tensor
+    closed_code: Tensor
+    voice_mean: Tensor
+    voice_std: Tensor
     mask: Tensor
     aabb: Tensor
 
@@ -74,17 +90,31 @@ class HeadModel(nn.Module):
         """
         super().__init__()
         self.shape = shape
-        self.audio_net = AudioNet(shape.features, shape.audio_code, max(shape.mouth, 1))
+        self.audio_net = AudioNet(shape.net_features or shape.features, shape.audio_code, max(shape.mouth, 1))
+        self.linear_ear = LinearEar(shape.features, shape.mouth)
         self.appearance = nn.Parameter(0.01 * torch.randn(shape.frames, shape.appearance_code))
         condition = shape.audio_code + shape.mouth
         if shape.backbone == "nerf":
             self.fields = nn.ModuleList(NerfField(aabb, condition, shape.appearance_code) for _ in range(2))
         else:
-            sizes = HeadShape(shape.space, shape.audio_plane, shape.hidden_width, condition, shape.appearance_code)
+            sizes = HeadShape(
+                shape.space,
+                shape.audio_plane,
+                shape.hidden_width,
+                condition,
+                shape.appearance_code,
+                shape.mouth,
+                shape.warp_anchors,
+            )
             self.fields = nn.ModuleList([HeadField(sizes, aabb)])
         self.register_buffer("feature_mean", torch.zeros(shape.features))
         self.register_buffer("feature_std", torch.ones(shape.features))
+        self.register_buffer("ear_share", torch.zeros(shape.mouth))
         self.register_buffer("mouth_gain", torch.ones(shape.mouth))
+        self.register_buffer("closed_mouth", torch.full((shape.mouth,), torch.nan))
+        self.register_buffer("closed_code", torch.zeros(shape.audio_code))
+        self.register_buffer("voice_mean", torch.full((shape.features,), torch.nan))
+        self.register_buffer("voice_std", torch.full((shape.features,), torch.nan))
         size = shape.occupancy_resolution
         self.register_buffer("mask", torch.ones(size, size, size, dtype=torch.bool))
         self.register_buffer("aabb", aabb.clone())
@@ -115,20 +145,44 @@ class HeadModel(nn.Module):
         """
         return (features.to(self.aabb.device) - self.feature_mean) / self.feature_std
 
-    def hear(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def in_own_voice(self, features: Tensor, voice: Voice) -> Tensor:
+        """Features of another voice, brought to the training clip's.
+
+        Args:
+            features: (T, C) float, not standardised.
+            voice: Statistics of the whole speech that they are of.
+
+        Returns:
+            (T, C) float; the same when the training clip's voice was not measured.
+        """
+        if bool(torch.isnan(self.voice_mean).any()):
+            return features
+        return matched(features, voice, self.voice_mean.to(features), self.voice_std.to(features))
+
+    def hear(self, features: Tensor, frames: Tensor, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Audio code and mouth of frames, from sound alone.
 
         Args:
             features: (T, C) float, standardised; on any device.
             frames: (B,) int64, frame numbers at 25 a second; on any device.
+            gate: (B,) float in [0, 1], how far the lips follow the sound; 0 brings them to rest. All the way if None.
 
         Returns:
             code: (B, A) float, on the model's device, as all that follows.
             mouth: (B, M) float, amplified to the true spread.
         """
-        device = self.aabb.device
-        code, mouth = self.audio_net(features.to(device), frames.to(device))
-        return code, mouth[:, : self.shape.mouth] * self.mouth_gain
+        device, shape = self.aabb.device, self.shape
+        features, frames = features.to(device), frames.to(device)
+        code, mouth = self.audio_net(features[:, : shape.net_features or shape.features], frames)
+        mouth = mouth[:, : shape.mouth]
+        if bool((self.ear_share > 0).any()):
+            mouth = mouth + self.ear_share * (self.linear_ear(features, frames) - mouth)
+        mouth = mouth * self.mouth_gain
+        if gate is not None and shape.mouth and not bool(torch.isnan(self.closed_mouth).any()):
+            follows = gate.to(device)[:, None]
+            mouth = self.closed_mouth + follows * (mouth - self.closed_mouth)
+            code = self.closed_code + follows * (code - self.closed_code)
+        return code, mouth
 
     def condition(self, code: Tensor, mouth: Tensor, eye: Tensor, appearance: Tensor | None = None) -> Condition:
         """Put a frame's condition together.

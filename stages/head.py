@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -13,20 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from radnerf.audio_net import AudioNet
 from radnerf.camera import Camera
 from radnerf.devices import pick_device
 from radnerf.grid import GridSpec
+from radnerf.head import HeadField
 from radnerf.head_training import Clip, HeadSchedule, HeadTrainer
 from radnerf.height_field import near_face
 from radnerf.kernels import get_backend
+from radnerf.lesson import Speech, learn_mouth, learn_voice
 from radnerf.model import HeadModel, ModelShape
-from radnerf.mouth import MouthLesson, amplitude_gain, foretell_unheard, mouth_components, teach_mouth
+from radnerf.mouth import MouthLesson, mouth_components
 from radnerf.visual_hull import box_points, carve
 from stages import progress
 from stages.errors import BadInput
-from stages.formats import FPS, AudioFeatures, Track, save_json
+from stages.formats import FPS, AudioFeatures, Landmarks, Track, save_json
 from stages.head_file import save_head
+from stages.hearing import net_features
 from stages.perceptual import load_perceptual
 from stages.settings import HeadSettings
 from stages.settings_reading import to_mapping
@@ -42,6 +45,8 @@ from stages.training_data import (
 )
 from stages.training_loop import Resumable, seconds_of, train
 from stages.vision.canonical_face import triangles, vertices_cm
+from stages.vision.face_motion import face_motion
+from stages.vision.reprojection import Pinhole
 
 _NEAR_CM, _FAR_CM = 9.5, -12.0  # of the box along the head's own z; the nose's tip lies near 7.5
 _FRONT_CM, _DEPTH_CM = 0.8, 2.0  # of the sampled layer before and behind the tracked face
@@ -49,13 +54,17 @@ _FRONT_CM, _DEPTH_CM = 0.8, 2.0  # of the sampled layer before and behind the tr
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the head is trained on; see ``Workspace`` for each file."""
+    """What the head is trained on; see ``Workspace`` for each file.
+
+    Without ``landmarks``, as in data that others prepared, the field must learn all motion from colours.
+    """
 
     layers: Path
     parsing: Path
     background: Path
     track: Path
     features: Path
+    landmarks: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,11 @@ def run(
     boxes = head_boxes(maps.head)
     aabb = head_aabb(track, camera, boxes, frames)
     mouth = _measured_mouth(track, frames, settings)
-    model = HeadModel(_model_shape(settings, features, len(frames), camera, track), aabb)
+    shape = _model_shape(settings, features, len(frames), camera, track)
+    moving = inputs.landmarks if settings.warp and settings.backbone == "radnerf" else None
+    model = HeadModel(shape if moving is None else dataclasses.replace(shape, warp_anchors=len(vertices_cm)), aabb)
+    if moving is not None:
+        _take_motion(model, Landmarks.load(moving), track, mouth, frames)
     model.use_backend(backend)
     model.to(place)
     _standardise(model, features, frames)
@@ -110,7 +123,7 @@ def run(
     if history is None:
         history = []
         if settings.mouth_components:
-            _mouth_lesson(model, clip, settings)
+            _mouth_lesson(model, clip, features, settings)
     train("head", trainer, model, state, history)
     trainer.average.swap()
     save_head(outputs.head, model, settings, features)
@@ -129,7 +142,8 @@ def run(
 def _fingerprint(inputs: Inputs, settings: HeadSettings, place: torch.device) -> str:
     """Changes when a checkpoint no longer fits: other settings, another kind of device or other prepared files."""
     digest = hashlib.sha256(json.dumps([to_mapping(settings), place.type], sort_keys=True).encode())
-    for path in (inputs.track, inputs.features):
+    moving = (inputs.landmarks,) if settings.warp and inputs.landmarks is not None else ()
+    for path in (inputs.track, inputs.features, *moving):
         digest.update(path.read_bytes())
     for path in (inputs.layers, inputs.parsing, inputs.background):
         digest.update(f"{path.stat().st_size}".encode())
@@ -161,9 +175,21 @@ def _measured_mouth(track: Track, frames: Tensor, settings: HeadSettings) -> Ten
     )
 
 
+def _take_motion(model: HeadModel, landmarks: Landmarks, track: Track, mouth: Tensor, frames: Tensor) -> None:
+    """Hand the tracked face's motion to the field."""
+    camera = camera_of(track)
+    pinhole = Pinhole(camera.focal_px, camera.centre_x_px, camera.centre_y_px)
+    moving = face_motion(landmarks, track, pinhole, mouth[:, : model.shape.mouth], frames)
+    field = model.fields[0]
+    if isinstance(field, HeadField) and field.warp is not None:
+        field.warp.fit(*moving)
+
+
 def _standardise(model: HeadModel, features: AudioFeatures, frames: Tensor) -> None:
     """Take the features' statistics from the training part alone."""
-    part = torch.from_numpy(features.values[: 2 * (int(frames[-1]) + 1)])
+    rows = 2 * (int(frames[-1]) + 1)
+    part = torch.from_numpy(features.values[:rows])
+    learn_voice(model, part, torch.from_numpy(features.voiced[:rows]))
     model.feature_mean.copy_(part.mean(0))
     model.feature_std.copy_(part.std(0).clamp(min=1e-3))
 
@@ -177,6 +203,7 @@ def _model_shape(
     return ModelShape(
         backbone=settings.backbone,
         features=features.values.shape[1],
+        net_features=net_features(features),
         frames=frames,
         mouth=0 if settings.mouth_components == 0 else max(2, settings.mouth_components),
         audio_code=settings.audio_code,
@@ -274,27 +301,19 @@ def _hull(maps: PictureMaps, clip: Clip, model: HeadModel, track: Track) -> Tens
     return carved & near_face(points, face, torch.tensor(triangles), _FRONT_CM, _DEPTH_CM).reshape(size, size, size)
 
 
-def _mouth_lesson(model: HeadModel, clip: Clip, settings: HeadSettings) -> None:
-    """Teach the audio net to foretell the mouth, and find by how much to amplify what it foretells."""
+def _mouth_lesson(model: HeadModel, clip: Clip, features: AudioFeatures, settings: HeadSettings) -> None:
+    """Teach the head to foretell the mouth from sound, and measure what new speech is compared with."""
     lesson = MouthLesson(steps=settings.mouth_lesson_steps)
     generator = torch.Generator().manual_seed(settings.seed)
-    total = (lesson.folds + 1) * lesson.steps
-
-    def fresh() -> AudioNet:
-        return AudioNet(model.shape.features, model.shape.audio_code, model.shape.mouth)
-
-    def unheard_step(done: int) -> None:
-        progress.report("listening", done, total)
-
-    def last_step(step: int) -> None:
-        progress.report("listening", lesson.folds * lesson.steps + step, total)
-
-    features, device = clip.features.cpu(), model.aabb.device
+    voiced, device = torch.from_numpy(features.voiced), model.aabb.device
+    heard = Speech(clip.features.cpu(), voiced, clip.mouth, clip.train)
+    ears = (model.audio_net, model.linear_ear)
+    for ear in ears:
+        ear.cpu()
     with _one_thread():
-        unheard = foretell_unheard(fresh, features, clip.mouth, clip.train, lesson, generator, unheard_step)
-        model.mouth_gain.copy_(amplitude_gain(unheard, clip.mouth[clip.train]))
-        teach_mouth(model.audio_net.cpu(), features, clip.mouth, clip.train, lesson, generator, last_step)
-    model.audio_net.to(device)
+        learn_mouth(model, heard, lesson, generator, lambda done, total: progress.report("listening", done, total))
+    for ear in ears:
+        ear.to(device)
 
 
 @contextmanager

@@ -101,6 +101,13 @@ def test_an_opaque_ray_ends_where_the_threshold_says() -> None:
     assert not torch.allclose(whole, short, atol=1e-3)
 
 
+def test_a_warped_head() -> None:
+    lattice = 0.5 * torch.randn(9, 7, 2, generator=torch.Generator().manual_seed(5))
+    still, rays = frozen_head(32), rays_at_the_box(600)
+    warped = dataclasses.replace(still, warp=lattice, warp_box=torch.tensor([[-3.0, -3.0], [3.5, 4.0]]))
+    assert not torch.allclose(compare(warped, rays, cells(0.5)), compare(still, rays, cells(0.5)), atol=1e-2)
+
+
 def test_an_empty_box_is_seen_through() -> None:
     assert not compare(frozen_head(), rays_at_the_box(100), cells(0.0)).any()
 

@@ -6,18 +6,22 @@ import dataclasses
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from radnerf.errors import Diverged
 from radnerf.head_training import HeadTrainer
 from radnerf.schedule import StepReport
+from radnerf.warp import FaceWarp
 from stages import head, progress, torso
 from stages.checkpoint import load_checkpoint
-from stages.formats import load_json
+from stages.formats import Landmarks, Track, load_json
 from stages.head_file import load_head
 from stages.settings import HeadSettings, TorsoSettings
 from stages.torso_file import load_torso
+from stages.training_data import camera_of
+from stages.vision.canonical_face import vertices_cm
 from stages.workspace import Workspace
 from tests.synthetic import SIZE_PX, write_subject
 

@@ -59,6 +59,9 @@ class PackedHead(NamedTuple):
         biases: All biases, then zeros.
         hidden: Width of the hidden layers.
         shift, most: Of the density's activation.
+        warp: (X, Y, 2) float32, cm, added to a point's x and y; (1, 1, 2) for nothing.
+        warp_low: (2,) float32, cm, the warp's least corner.
+        warp_rate: (2,) float32, nodes a cm.
     """
 
     space: Floats
@@ -75,6 +78,9 @@ class PackedHead(NamedTuple):
     hidden: int
     shift: np.float32
     most: np.float32
+    warp: Floats
+    warp_low: Floats
+    warp_rate: Floats
 
 
 def _tiled(weight: Tensor) -> Floats:
@@ -101,6 +107,9 @@ def pack(head: FrozenHead) -> PackedHead:
     matrices = [_tiled(weight) for weight in (*head.motion, *head.density, colour, head.colour[1])]
     places = np.cumsum([0, *[len(matrix) for matrix in matrices[:-1]]])
     nothing = torch.zeros(hidden)
+    warp, box = torch.zeros(1, 1, 2), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    if head.warp is not None and head.warp_box is not None:
+        warp, box = head.warp.detach(), head.warp_box.detach()
     biases = torch.cat([head.motion_bias, head.density_bias, head.colour_bias, nothing])
     return PackedHead(
         space=head.space.detach().numpy().reshape(-1),
@@ -117,6 +126,9 @@ def pack(head: FrozenHead) -> PackedHead:
         hidden=hidden,
         shift=np.float32(head.density_shift),
         most=np.float32(head.max_log_density),
+        warp=warp.contiguous().numpy(),
+        warp_low=box[0].contiguous().numpy(),
+        warp_rate=((torch.tensor(warp.shape[:2]) - 1) / (box[1] - box[0])).numpy(),
     )
 
 
@@ -210,6 +222,22 @@ def _encode(
                 _blend24(table, rows, weights, n, BLOCK, out, first + n)
             else:
                 _blend22(table, rows, weights, n, BLOCK, out, first + n)
+
+
+@inlined
+def _bent(x: np.float32, y: np.float32, head: PackedHead) -> tuple[np.float32, np.float32]:
+    """A point's x and y after the warp, as ``radnerf.warp.bend``."""
+    across, up = head.warp.shape[0], head.warp.shape[1]
+    u, v = (x - head.warp_low[0]) * head.warp_rate[0], (y - head.warp_low[1]) * head.warp_rate[1]
+    if across < 2 or not (_0F <= u <= across - 1 and _0F <= v <= up - 1):
+        return x, y
+    i, j = min(int(u), across - 2), min(int(v), up - 2)
+    fu, fv = np.float32(u - np.float32(i)), np.float32(v - np.float32(j))
+    gu, gv = _1F - fu, _1F - fv
+    a, b, c, d = head.warp[i, j], head.warp[i + 1, j], head.warp[i, j + 1], head.warp[i + 1, j + 1]
+    dx = (a[0] * gu + b[0] * fu) * gv + (c[0] * gu + d[0] * fu) * fv
+    dy = (a[1] * gu + b[1] * fu) * gv + (c[1] * gu + d[1] * fu) * fv
+    return np.float32(x + dx), np.float32(y + dy)
 
 
 class Scratch(NamedTuple):
@@ -333,9 +361,11 @@ def _share(
                     p = start + min(n, count - 1)
                     r = first + owner[p]
                     distance = t[owner[p], number[p]]
-                    for axis in range(3):
-                        place = (rays_o[r, axis] + distance * rays_d[r, axis] - aabb[0, axis]) / side[axis]
-                        block.unit[axis * BLOCK + n] = min(max(place, _0F), _1F)
+                    x, y = _bent(rays_o[r, 0] + distance * rays_d[r, 0], rays_o[r, 1] + distance * rays_d[r, 1], head)
+                    z = rays_o[r, 2] + distance * rays_d[r, 2]
+                    block.unit[n] = min(max((x - aabb[0, 0]) / side[0], _0F), _1F)
+                    block.unit[BLOCK + n] = min(max((y - aabb[0, 1]) / side[1], _0F), _1F)
+                    block.unit[2 * BLOCK + n] = min(max((z - aabb[0, 2]) / side[2], _0F), _1F)
                     for view in range(_VIEWS):
                         block.seen[(head.hidden // 2 + view) * BLOCK + n] = views[r, view]
                 _evaluate(head, block, padded)

@@ -11,6 +11,7 @@ from torch.nn import functional
 from radnerf.encoding import spherical_harmonics
 from radnerf.kernels.protocol import Backend, FrozenHead
 from radnerf.rays import intersect_aabb
+from radnerf.warp import bend
 
 RAYS_AT_ONCE = 1 << 14
 """Rays of a frame that are rendered together where each step's result is a tensor: bounds the memory."""
@@ -80,6 +81,8 @@ def evaluate_frozen(kernels: Backend, head: FrozenHead, points: Tensor, views: T
         sigma: (N,) > 0, per cm.
         rgb: (N, 3) in [0, 1].
     """
+    if head.warp is not None and head.warp_box is not None:
+        points = bend(points, head.warp[None], head.warp_box)
     unit = ((points - head.aabb[0]) / (head.aabb[1] - head.aabb[0])).clamp(0, 1)
     spatial = kernels.encode(unit, head.space, head.space_spec)
     motion = torch.tanh(_network(spatial, head.motion, head.motion_bias))

@@ -56,8 +56,9 @@ class Composite(NamedTuple):
 class FrozenHead:
     """A trained head as it is during one frame: the frame's condition is folded in, nothing is differentiated.
 
-    Each network's first layer has a bias, the share of what is the same for the whole frame (audio, eyes, the
-    appearance code). With W the hidden width, E3 and E2 the grids, PE = SH the spherical harmonics up to degree 3:
+    Where there is a warp, points are moved by ``radnerf.warp.bend`` before all else. Each network's first layer has a
+    bias, the share of what is the same for the whole frame (audio, eyes, the appearance code). With W the hidden
+    width, E3 and E2 the grids, SH the spherical harmonics up to degree 3:
     f = E3(x); w = tanh(motion(f)); g = E2(w / 2 + 1 / 2); (raw, geometry) = density([f, g]);
     sigma = exp(min(raw + density_shift, max_log_density)); rgb = sigmoid(colour([SH(d), geometry])).
     Networks have ReLU between their layers.
@@ -75,6 +76,8 @@ class FrozenHead:
         colour: Two matrices (W, 16 + W / 2 - 1), (3, W).
         colour_bias: (W,) of the first layer.
         density_shift, max_log_density: Of the density's activation.
+        warp: (X, Y, 2) cm, what is added to x and y of a point, over the warp's box, x before y; None for nothing.
+        warp_box: (2, 2) cm, least and greatest corner of the warp in x and y.
     """
 
     aabb: Tensor
@@ -90,6 +93,8 @@ class FrozenHead:
     colour_bias: Tensor
     density_shift: float
     max_log_density: float
+    warp: Tensor | None = None
+    warp_box: Tensor | None = None
 
 
 class Backend(Protocol):

@@ -1,0 +1,158 @@
+"""The face's measured motion, taken away before the field is asked: lips, jaw and eyelids at rest.
+
+A field that must learn from colours alone that lips move takes long and moves them too little. Where a tracked face's
+landmarks go is known, and it is nearly linear in the numbers that drive the head. So a sample's place is first moved
+to where that piece of the face lies at rest, as deformable fields do (Nerfies, arXiv 2011.12948), by a displacement
+that is interpolated between the landmarks; what motion reveals, teeth and shadows, is left to the 2-D audio
+coordinate, as in HyperNeRF (arXiv 2106.13228).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+NODES = (64, 72)
+"""Places across and up the face at which a frame's displacement is worked out."""
+
+MARGIN_CM = 4.0
+"""By how much the lattice reaches beyond the landmarks; there the displacement has faded."""
+
+_NEAR = 24  # landmarks that a node looks at: beyond them a Gaussian's weight is nothing
+_LEAST_SPREAD_CM, _MOST_SPREAD_CM = 0.2, 1.0
+_SPREAD = 0.7  # a landmark's Gaussian over its distance to its neighbours
+_FADE = 1e-2  # weight of standing still, which wins where no landmark is near
+
+
+class FaceWarp(nn.Module):
+    """Displacements of V landmarks, linear in K driving numbers, and what lies between them.
+
+    Displacements are across and up the face (x and y of the head's frame); a landmark's depth stays.
+
+    Attributes:
+        anchors: (V, 2) float32, cm, the landmarks at rest.
+        basis: (K, V, 2) float32, cm, their displacement for each driving number.
+        rest: (K,) float32, the driving numbers at rest.
+        spread: (V,) float32, cm, each landmark's reach.
+        near: (NODES[0] * NODES[1], 24 or V) int64, the landmarks nearest to each node.
+        box: (2, 2) float32, cm, least and greatest corner of the lattice.
+    """
+
+    anchors: Tensor
+    basis: Tensor
+    rest: Tensor
+    spread: Tensor
+    near: Tensor
+    box: Tensor
+
+    def __init__(self, anchors: int, drives: int) -> None:
+        """Make a warp that moves nothing.
+
+        Args:
+            anchors: Landmarks V, at least 1.
+            drives: Driving numbers K.
+        """
+        super().__init__()
+        nodes = NODES[0] * NODES[1]
+        self.register_buffer("anchors", torch.zeros(anchors, 2))
+        self.register_buffer("basis", torch.zeros(drives, anchors, 2))
+        self.register_buffer("rest", torch.zeros(drives))
+        self.register_buffer("spread", torch.ones(anchors))
+        self.register_buffer("near", torch.zeros(nodes, min(_NEAR, anchors), dtype=torch.int64))
+        self.register_buffer("box", torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
+
+    @torch.no_grad()
+    def fit(self, anchors: Tensor, basis: Tensor, rest: Tensor) -> None:
+        """Take over a face's motion.
+
+        Args:
+            anchors: (V, 2) float, cm.
+            basis: (K, V, 2) float, cm.
+            rest: (K,) float.
+        """
+        self.anchors.copy_(anchors)
+        self.basis.copy_(basis)
+        self.rest.copy_(rest)
+        apart = torch.cdist(self.anchors, self.anchors)
+        neighbours = apart.topk(min(4, len(anchors)), largest=False).values[:, 1:]
+        spacing = neighbours.mean(1) if neighbours.shape[1] else apart.new_ones(len(anchors))
+        self.spread.copy_((_SPREAD * spacing).clamp(_LEAST_SPREAD_CM, _MOST_SPREAD_CM))
+        self.box.copy_(torch.stack([self.anchors.min(0).values - MARGIN_CM, self.anchors.max(0).values + MARGIN_CM]))
+        distance = torch.cdist(self._nodes(), self.anchors) / self.spread
+        self.near.copy_(distance.topk(self.near.shape[1], largest=False).indices)
+
+    def _nodes(self) -> Tensor:
+        """The lattice's places, (NODES[0] * NODES[1], 2), cm."""
+        axes = [
+            torch.linspace(float(self.box[0, axis]), float(self.box[1, axis]), NODES[axis], device=self.box.device)
+            for axis in range(2)
+        ]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 2)
+
+    @torch.no_grad()
+    def lattice(self, drive: Tensor) -> Tensor:
+        """Where what is seen at each node lies at rest.
+
+        Args:
+            drive: (B, K) float, the driving numbers of B frames.
+
+        Returns:
+            (B, NODES[0], NODES[1], 2) float, cm: the way from a node to its place at rest.
+        """
+        shift = torch.einsum("bk,kvc->bvc", drive - self.rest, self.basis)
+        moved = self.anchors + shift
+        away = self._nodes()[:, None] - moved[:, self.near]
+        weight = torch.exp(away.square().sum(-1) / (-2 * self.spread[self.near].square()))
+        mean = (weight[..., None] * shift[:, self.near]).sum(2) / (weight.sum(2) + _FADE)[..., None]
+        return -mean.reshape(len(drive), *NODES, 2)
+
+
+def bend(points: Tensor, lattice: Tensor, box: Tensor, frame: Tensor | None = None) -> Tensor:
+    """Move points by a displacement interpolated bilinearly between a lattice's nodes; none outside of it.
+
+    Args:
+        points: (N, 3) float32, cm, world.
+        lattice: (B, X, Y, 2) float32, cm, over the box, x before y.
+        box: (2, 2) float32, cm, least and greatest corner in x and y.
+        frame: (N,) int64 in [0, B), which lattice a point takes; the first one when None.
+
+    Returns:
+        (N, 3) float32, cm, world.
+    """
+    _, across, up, _ = lattice.shape
+    most = torch.tensor([across - 1, up - 1], dtype=points.dtype, device=points.device)
+    place = (points[:, :2] - box[0]) / (box[1] - box[0]) * most
+    inside = ((place >= 0) & (place <= most)).all(1)
+    place = torch.minimum(place.clamp(min=0), most)
+    cell = torch.minimum(place.floor(), most - 1)
+    share = place - cell
+    column, row = cell.long().unbind(1)
+    first = column * up + row if frame is None else (frame * across + column) * up + row
+    flat = lattice.reshape(-1, 2)
+    x, y = share[:, :1], share[:, 1:]
+    low = flat[first] * (1 - x) + flat[first + up] * x
+    high = flat[first + 1] * (1 - x) + flat[first + up + 1] * x
+    moved = points[:, :2] + (low * (1 - y) + high * y) * inside[:, None]
+    return torch.cat([moved, points[:, 2:]], dim=1)
+
+
+def fit_basis(shift: Tensor, drive: Tensor, prior: Tensor, trust: Tensor) -> Tensor:
+    """The linear motion that explains measured displacements best, where they tell; the expected one where not.
+
+    Least squares with a ridge towards the prior: minimises |shift - drive B|^2 + sum_k trust_k |B_k - prior_k|^2.
+
+    Args:
+        shift: (F, V, 2) float, cm, the landmarks' measured displacements from rest.
+        drive: (F, K) float, the driving numbers less those at rest.
+        prior: (K, V, 2) float, cm.
+        trust: (K,) float > 0, how many frames with a driving number of 1 the prior is worth.
+
+    Returns:
+        (K, V, 2) float, cm.
+    """
+    frames, anchors, _ = shift.shape
+    drives = drive.double()
+    left = shift.double().reshape(frames, -1) - drives @ prior.double().flatten(1)
+    normal = drives.T @ drives + torch.diag(trust.double())
+    basis = prior.double().flatten(1) + torch.linalg.solve(normal, drives.T @ left)
+    return basis.reshape(len(trust), anchors, 2).float()

@@ -1,0 +1,60 @@
+"""How a tracked face's landmarks move with the mouth's and the eyes' numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from radnerf.warp import fit_basis
+from stages.formats import Landmarks, Track
+from stages.vision.canonical_face import vertices_cm
+from stages.vision.face_measures import lift
+from stages.vision.reprojection import Pinhole
+
+# An upper eyelid's landmarks and those of the lower one that they meet when the eye shuts (MediaPipe's numbers).
+UPPER_LIDS = (246, 161, 160, 159, 158, 157, 173, 466, 388, 387, 386, 385, 384, 398)
+LOWER_LIDS = (7, 163, 144, 145, 153, 154, 155, 249, 390, 373, 374, 380, 381, 382)
+
+_MOUTH_TRUST, _EYE_TRUST = 1.0, 1.0  # frames
+
+
+def face_motion(
+    landmarks: Landmarks, track: Track, camera: Pinhole, mouth: Tensor, frames: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find how the face moves.
+
+    Args:
+        landmarks: Of every frame.
+        track: Poses, this face's shape, and how open its eyes are.
+        camera: Of the prepared frames.
+        mouth: (N, M) float, standardised mouth components.
+        frames: (F,) int64, the frames to learn from.
+
+    Returns:
+        anchors: (468, 2) float32, cm, the landmarks at rest, across and up the face.
+        basis: (M + 1, 468, 2) float32, cm, displacements for each mouth component and for how open the eyes are.
+        rest: (M + 1,) float32, the numbers at rest.
+    """
+    face_cm = (vertices_cm + track.shape_offset_cm).astype(np.float64)
+    which = frames.numpy()
+    front = torch.from_numpy(
+        lift(
+            landmarks.points[which, : len(face_cm), :2].astype(np.float64),
+            face_cm[:, 2],
+            track.rotation[which].astype(np.float64),
+            track.translation[which].astype(np.float64),
+            camera,
+        )
+    )
+    drive = torch.cat([mouth[frames], torch.from_numpy(track.eye_open)[frames][:, None]], dim=1).double()
+    # Eyes are open far longer than shut: at rest is the median of all numbers.
+    rest = drive.median(0).values
+    anchors = front.median(0).values
+    prior = torch.zeros(drive.shape[1], *anchors.shape, dtype=torch.float64)
+    upper, lower = list(UPPER_LIDS), list(LOWER_LIDS)
+    prior[-1, upper] = anchors[upper] - anchors[lower]
+    trust = torch.full((drive.shape[1],), _MOUTH_TRUST)
+    trust[-1] = _EYE_TRUST
+    basis = fit_basis(front - anchors, drive - rest, prior, trust)
+    return anchors.float(), basis, rest.float()
