@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,6 +81,8 @@ def prepare(
     created = record is None
     record = record or new_record(name, source, "")
     record = record.changed(preset=preset, assignments=changes)
+    if consent is None and created and not (quiet or as_json):
+        consent = ask_consent()
     if consent is not None:
         record = SubjectRecord(**{**record.__dict__, "consent": consent})
     if created:
@@ -99,6 +102,19 @@ def prepare(
         return
     summary = summarise(workspace, outcome)
     console.result(summary, _words(name, summary, outcome))
+
+
+def ask_consent() -> str | None:
+    """Ask once whose face it is and whether they agreed; None where nobody sits at a terminal.
+
+    Returns:
+        The note, as ``--consent`` would give it; may be empty.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    question = "Whose face is this, and did they agree? (kept in the subject and in every video; may be left empty)\n"
+    answer: str = typer.prompt(question, default="", show_default=False, prompt_suffix="> ", err=True)
+    return " ".join(answer.split())
 
 
 def run_preparation(held: Held, execution: Execution, console: Console) -> Outcome:

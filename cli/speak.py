@@ -35,6 +35,7 @@ EXAMPLES = examples(
     "radnerf speak anchor speech.mp3 -o news.mp4 --background '#204060'",
     "radnerf speak anchor speech.wav --background studio.jpg --eyes 1 --view 10,-5",
     "radnerf speak anchor speech.wav --pose-from anna --size 256",
+    "radnerf speak anchor speech.wav --signing-key studio.key --signing-certificates studio.pem",
 )
 
 
@@ -58,6 +59,21 @@ def speak(
         str | None, typer.Option("--pose-from", metavar="SUBJECT", help="Move as another prepared subject does.")
     ] = None,
     size: Annotated[int | None, typer.Option("--size", min=16, max=4096, help="Side of the video in pixels.")] = None,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--signing-key", metavar="FILE", envvar="RADNERF_SIGNING_KEY", help="PEM key that signs; else a local one."
+        ),
+    ] = None,
+    signing_certificates: Annotated[
+        Path | None,
+        typer.Option(
+            "--signing-certificates",
+            metavar="FILE",
+            envvar="RADNERF_SIGNING_CERTIFICATES",
+            help="Its PEM chain, unless it is in the key's file.",
+        ),
+    ] = None,
     backend: BackendName = "auto",
     device: DeviceName = "auto",
     home: Home = Path(),
@@ -66,7 +82,7 @@ def speak(
 ) -> None:
     """Render a trained subject as it speaks; the sound of the video is your own file's."""
     console = Console(json=as_json, quiet=quiet)
-    wishes = Wishes(output, background, eyes, view, pose_from, size)
+    wishes = Wishes(output, background, eyes, view, pose_from, size, signing_key, signing_certificates)
     plan = plan_speech(read_home(home), subject, speech, wishes)
     execution = Execution(read_backend(backend), read_device(device), passed_on(args))
     check_room(plan, check_sound(plan))

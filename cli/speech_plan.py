@@ -29,6 +29,7 @@ class Wishes:
 
     Attributes:
         output, background, eyes, view, pose_from, size: The options of the same names.
+        signing_key, signing_certificates: The options of the same names.
     """
 
     output: Path | None = None
@@ -37,6 +38,8 @@ class Wishes:
     view: str | None = None
     pose_from: str | None = None
     size: int | None = None
+    signing_key: Path | None = None
+    signing_certificates: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def plan_speech(home: Path, subject: str, speech: Path, wishes: Wishes) -> Plan:
         "view_deg": _read_view(wishes.view),
         "size_px": wishes.size or 0,
         "background_colour": colour,
+        "signing": _read_signing(wishes),
     }
     return Plan(workspace, record, speech, source, output, options, picture, _pose_source(home, wishes.pose_from))
 
@@ -201,6 +205,23 @@ def _pose_source(home: Path, name: str | None) -> Path | None:
     if not track.is_file():
         raise BadInput(f"the subject {name!r} is not fully prepared", hint=f"prepare it before --pose-from {name}")
     return track
+
+
+def _read_signing(wishes: Wishes) -> dict[str, str] | None:
+    """``--signing-key`` as a job keeps it: where the files are, never what is in them."""
+    if wishes.signing_key is None:
+        if wishes.signing_certificates is not None:
+            raise BadInput("--signing-certificates needs --signing-key", hint="give both")
+        return None
+    from stages.signing_key import given_credentials
+
+    found = given_credentials(wishes.signing_key.absolute(), wishes.signing_certificates)
+    certificates = found.certificates.absolute()
+    return {
+        "key": str(found.key),
+        "certificates": str(certificates),
+        "sha256": formats.sha256_of(certificates),
+    }
 
 
 def _read_eyes(text: str) -> float | str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from stages.errors import BadInput, RadnerfError
 from stages.formats import atomic_path
-from stages.signing_key import Credentials, algorithm_of, local_credentials, local_root
+from stages.signing_key import Credentials, algorithm_of, certificates_only, key_only, local_credentials, local_root
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's term for media made by a trained model, which C2PA and platforms look for."""
@@ -125,15 +125,21 @@ def sign_video(path: Path, statement: Statement, credentials: Credentials | None
     _check_mp4(path)
     signer_files = credentials or local_credentials()
     try:
-        chain = signer_files.certificates.read_bytes()
+        chain = certificates_only(signer_files.certificates.read_bytes())
         key = signer_files.key.read_bytes()
+    except ValueError as error:
+        if credentials is None:
+            raise RadnerfError(
+                f"the signing key in {signer_files.key.parent} is damaged", hint=f"delete {signer_files.key.parent}"
+            ) from error
+        raise BadInput(f"{signer_files.certificates} holds no certificate", hint="give a PEM chain") from error
     except OSError as error:
         raise BadInput(
             f"{error.filename} cannot be read: {error.strerror}", hint="give a PEM certificate chain and its PEM key"
         ) from error
     algorithm = algorithm_of(key, signer_files.key)
     try:
-        signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(algorithm, chain, key, None))
+        signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(algorithm, chain, key_only(key), None))
         with (
             c2pa.Context.from_dict(_sdk_settings("")) as context,
             c2pa.Builder(json.dumps(_manifest(path.name, statement)), context) as builder,

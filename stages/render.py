@@ -36,6 +36,7 @@ from stages.media import VideoWriter
 from stages.motion import Performance, borrowed_motion, own_motion, perform
 from stages.provenance import Statement, container_metadata, radnerf_version, sign_video
 from stages.settings import RenderSettings
+from stages.signing_key import Credentials, given_credentials
 from stages.speech_activity import load_activity
 from stages.speech_job import SpeechJob, load_job
 from stages.torso_file import load_torso
@@ -240,8 +241,21 @@ def _write(
                 waiting.put(frame)
         if settings.sign:
             statement = Statement(job.subject, model_version, job.consent, radnerf_version(), dt.datetime.now(dt.UTC))
-            sign_video(video, statement)
+            sign_video(video, statement, job.signing or _usual_signer(settings))
         video.replace(temporary)
+
+
+def _usual_signer(settings: RenderSettings) -> Credentials | None:
+    """Who signs where the job does not say; None for this machine's own key."""
+    if not settings.signing_key:
+        return None
+    paths = [Path(settings.signing_key)]
+    if settings.signing_certificates:
+        paths.append(Path(settings.signing_certificates))
+    for path in paths:
+        if not path.is_absolute():
+            raise BadInput(f"render.signing_key is {path}", hint="give an absolute path")
+    return given_credentials(*paths)
 
 
 def _model_version(inputs: Inputs) -> str:

@@ -110,6 +110,63 @@ def algorithm_of(key_pem: bytes, path: Path) -> str:
     raise BadInput(f"{path} is a kind of key that C2PA does not sign with", hint="give a P-256 key")
 
 
+def given_credentials(key: Path, certificates: Path | None = None) -> Credentials:
+    """The user's own key and certificate chain, checked.
+
+    Args:
+        key: PEM private key, not encrypted.
+        certificates: PEM chain, the signer's first; None when the key's file holds it too.
+
+    Raises:
+        BadInput: A file is missing or holds something else, the key is of no use to C2PA or is another one than the
+            certificate's, or the certificate has run out.
+    """
+    found = Credentials(certificates or key, key)
+    for path in (found.key, found.certificates):
+        if not path.is_file():
+            raise BadInput(f"there is no file {path}", hint="give the PEM key and the PEM chain that signs")
+    pem = found.key.read_bytes()
+    algorithm_of(pem, found.key)
+    try:
+        signer = x509.load_pem_x509_certificates(found.certificates.read_bytes())[0]
+    except ValueError as error:
+        raise BadInput(
+            f"{found.certificates} holds no certificate", hint="give its PEM chain with --signing-certificates"
+        ) from error
+    private = serialization.load_pem_private_key(pem, password=None)
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    if private.public_key().public_bytes(*form) != signer.public_key().public_bytes(*form):
+        raise BadInput(
+            f"{found.key} is not the key of the first certificate in {found.certificates}",
+            hint="put the signer's certificate first",
+        )
+    if signer.not_valid_after_utc < dt.datetime.now(dt.UTC):
+        raise BadInput(f"the certificate in {found.certificates} has run out", hint="give a valid one")
+    return found
+
+
+def certificates_only(pem: bytes) -> bytes:
+    """The certificates of a PEM file that may hold a key beside them.
+
+    Raises:
+        ValueError: It holds none.
+    """
+    chain = x509.load_pem_x509_certificates(pem)
+    return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain)
+
+
+def key_only(pem: bytes) -> bytes:
+    """The private key of a PEM file that may hold certificates beside it, as PKCS #8.
+
+    Raises:
+        ValueError: It holds none that can be read.
+    """
+    key = serialization.load_pem_private_key(pem, password=None)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
 def _expires_at(credentials: Credentials) -> dt.datetime:
     """When the signer's certificate runs out.
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from stages.colours import Colour, parse_colour
 from stages.errors import BadInput
 from stages.formats import load_json
+from stages.signing_key import Credentials
 
 JOB_FORMAT = 1
 """Version of the file."""
@@ -23,7 +24,7 @@ MAX_VIEW_DEG = 90.0
 _KNOWN = frozenset(
     {
         "format", "subject", "consent", "speech", "eyes", "view_deg", "size_px", "background_colour",
-        "background_image", "pose",
+        "background_image", "pose", "signing",
     }
 )  # fmt: skip
 
@@ -42,6 +43,7 @@ class SpeechJob:
         background_colour: In place of the clip's background; None for none.
         background_image: A picture in its place; None for none.
         pose: Another subject's ``Track`` to move as; None for the subject's own.
+        signing: Who signs the video; None leaves it to the settings.
     """
 
     subject: str
@@ -53,6 +55,7 @@ class SpeechJob:
     background_colour: Colour | None = None
     background_image: Path | None = None
     pose: Path | None = None
+    signing: Credentials | None = None
 
     @property
     def seed(self) -> int:
@@ -91,6 +94,7 @@ def load_job(path: Path) -> SpeechJob:
         background_colour=_colour(values.get("background_colour"), path),
         background_image=_file(values.get("background_image"), "background_image", path),
         pose=_file(values.get("pose"), "pose", path),
+        signing=_signing(values.get("signing"), path),
     )
     if job.background_colour is not None and job.background_image is not None:
         raise BadInput(f"{path} names both a colour and a picture as background", hint="leave one of them out")
@@ -147,6 +151,14 @@ def _colour(value: Any, path: Path) -> Colour | None:  # noqa: ANN401 - JSON
     if not (whole and len(value) == 3 and all(0 <= part <= 255 for part in value)):
         raise BadInput(f"{path}: background_colour is {value!r}", hint="give '#rrggbb' or [red, green, blue]")
     return value[0], value[1], value[2]
+
+
+def _signing(value: Any, path: Path) -> Credentials | None:  # noqa: ANN401 - JSON
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in ("key", "certificates")):
+        raise BadInput(f"{path}: signing is {value!r}", hint='give {"key": FILE, "certificates": FILE}')
+    return Credentials(Path(value["certificates"]), Path(value["key"]))
 
 
 def _file(value: Any, key: str, path: Path) -> Path | None:  # noqa: ANN401 - JSON
