@@ -16,7 +16,7 @@ from stages.errors import BadInput
 from stages.evaluation_series import load_series
 from stages.formats import FPS, Track, atomic_path, load_json, sha256_of
 from stages.provenance import Statement, radnerf_version
-from stages.report_numbers import clip_curves, load_history, load_times, mouth_places, waveform
+from stages.report_numbers import QUIET_DB, clip_curves, load_history, load_times, mouth_places, waveform
 from stages.report_page import (
     MODES,
     data_uri,
@@ -46,6 +46,11 @@ from stages.report_pictures import (
 from stages.settings import STAGES, ReportSettings
 
 _SHOWN_STAGES = tuple(stage for stage in STAGES if stage not in ("render", "report"))
+_LEAST_HEARD = 0.3
+_LIPS_WORDS = {
+    "lpips-alex": " The lips phase looked at the mouth with LPIPS (AlexNet).",
+    "structural": " The lips phase looked at the mouth with a structural loss, since LPIPS’s weights were not there.",
+}
 _CLASSES = "".join(f'<span class="class {name}">{name}</span>' for name in ("head", "neck", "torso"))
 
 
@@ -136,12 +141,13 @@ def run(inputs: Inputs, outputs: Outputs, settings: ReportSettings) -> None:
         sign=settings.sign,
     )
     progress.report("page", 0, 1)
+    drawn = _data(subject, video, inputs.audio)
     pieces = {
-        **_words(subject, video, statement),
+        **_words(subject, video, statement, drawn["waveform"]["heard"]),
         **_pictures(subject, sheets),
         "video": data_uri(video.data, "video/mp4"),
     }
-    page = fill(pieces, _data(subject, video, inputs.audio))
+    page = fill(pieces, drawn)
     with atomic_path(outputs.page) as temporary:
         temporary.write_text(page, encoding="utf-8")
     progress.report("page", 1, 1)
@@ -217,8 +223,8 @@ def _pictures(subject: _Subject, sheets: FrameSheets) -> dict[str, str]:
     }
 
 
-def _words(subject: _Subject, video: TiledVideo, statement: Statement) -> dict[str, str]:
-    """Every piece of text."""
+def _words(subject: _Subject, video: TiledVideo, statement: Statement, heard: float) -> dict[str, str]:
+    """Every piece of text; ``heard`` is the share of the time in which there is something to hear."""
     figures = subject.figures
     name = escape(statement.subject)
     first, last = figures["frames"]
@@ -234,7 +240,7 @@ def _words(subject: _Subject, video: TiledVideo, statement: Statement) -> dict[s
         "subject": name,
         "summary": summary,
         "tiles": tiles(figures),
-        "remarks": remarks(_remarks(subject, video)),
+        "remarks": remarks(_remarks(subject, video, heard)),
         "watch": _watch_words(subject, video),
         "error_range": f"{100 * ERROR_RANGE:.0f}",
         "classes": _CLASSES,
@@ -274,14 +280,19 @@ def _watch_words(subject: _Subject, video: TiledVideo) -> str:
     return shown
 
 
-def _remarks(subject: _Subject, video: TiledVideo) -> list[str]:
-    """What is missing or was cut."""
+def _remarks(subject: _Subject, video: TiledVideo, heard: float) -> list[str]:
+    """What is missing, was cut, or makes figures say less than they seem to."""
     notes = subject.figures.get("notes") or {}
     texts = [f"{topic}: {text}." for topic, text in notes.items()]
     missed = {series: count for series, count in (subject.figures.get("faces_missed") or {}).items() if count}
     if missed:
         counts = ", ".join(f"{count} {'true' if series == 'truth' else series}" for series, count in missed.items())
         texts.append(f"Pictures without a face, out of {len(subject.frames)} of each kind: {counts}.")
+    if heard < _LEAST_HEARD:
+        texts.append(
+            f"Only {100 * heard:.0f} % of these frames have sound above −{-QUIET_DB:.0f} dB: with hardly any speech, "
+            "the figures of the lips say little."
+        )
     if video.left_out:
         texts.append(
             f"The video shows the first {len(video.frames)} frames; {video.left_out} more did not fit "
@@ -295,9 +306,7 @@ def _remarks(subject: _Subject, video: TiledVideo) -> list[str]:
 
 def _making_words(subject: _Subject) -> dict[str, str]:
     head, torso = subject.histories["head"], subject.histories["torso"]
-    lips = {"lpips-alex": " The lips phase used LPIPS (AlexNet).", None: ""}.get(
-        head["lips_loss"], f" The lips phase used {escape(str(head['lips_loss']))}, since LPIPS’s weights were absent."
-    )
+    lips = _LIPS_WORDS.get(head["lips_loss"], "") if subject.settings.get("head", {}).get("lips_steps") else ""
     track, info = subject.track, subject.info
     blinks = len(track.blinks)
     seconds = len(track.tracked) / FPS

@@ -28,6 +28,9 @@ WAVE_HZ = 100
 MOST_STROKES = 3000
 """Strokes of the waveform."""
 
+QUIET_DB = -45.0
+"""Level below full scale under which nobody can be heard to speak."""
+
 Values = list[float | None]
 Floats = npt.NDArray[np.float64]
 
@@ -146,7 +149,8 @@ def waveform(sound: Path, frames: Sequence[int]) -> dict[str, Any]:
 
     Returns:
         ``second`` (of the clip, where each stroke begins), ``low`` and ``high`` (in [-1, 1]) of at most
-        ``MOST_STROKES``; empty where there is no sound.
+        ``MOST_STROKES``; empty where there is no sound. ``heard``: the share of the time that is louder than
+        ``QUIET_DB``, measured over a frame at a time.
     """
     start_s, duration_s = frames[0] / FPS, (frames[-1] + 1 - frames[0]) / FPS
     samples, rate_hz = read_sound(sound, start_s, duration_s)
@@ -156,7 +160,14 @@ def waveform(sound: Path, frames: Sequence[int]) -> dict[str, Any]:
         "second": [round(start_s + int(part[0]) / rate_hz, 3) for part in parts],
         "low": [round(float(values[part].min()), 3) for part in parts],
         "high": [round(float(values[part].max()), 3) for part in parts],
+        "heard": round(_heard(values, rate_hz // FPS), 3),
     }
+
+
+def _heard(samples: Floats, block: int) -> float:
+    blocks = samples[: len(samples) // block * block].reshape(-1, block)
+    loud = np.sqrt((blocks**2).mean(axis=1)) > 10 ** (QUIET_DB / 20)
+    return float(loud.mean()) if len(loud) else 0.0
 
 
 def mouth_places(track: Track, frames: Sequence[int]) -> dict[str, Any]:

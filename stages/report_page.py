@@ -173,8 +173,9 @@ def time_table(times: Mapping[str, Mapping[str, float | None]], order: Sequence[
             f'<td class="number">{"–" if memory is None else f"{memory:.0f} MB"}</td></tr>'
         )
     return (
-        '<div class="scroll"><table><thead><tr><th scope="col">Stage</th><th scope="col" class="number">Time</th>'
-        '<td class="bar"></td><th scope="col" class="number">Most memory</th></tr></thead>'
+        '<div class="scroll"><table class="times"><thead><tr><th scope="col">Stage</th>'
+        '<th scope="col" class="number">Time</th><td class="bar"></td>'
+        '<th scope="col" class="number">Most memory</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 

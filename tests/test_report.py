@@ -310,7 +310,20 @@ def test_the_waveform_spans_the_frames_and_follows_the_sound(tmp_path: Path) -> 
     loud = [second for second, high in zip(drawn["second"], drawn["high"], strict=True) if high > 0.4]
     assert min(loud) == pytest.approx(2.0, abs=0.02)
     assert max(loud) == pytest.approx(2.1, abs=0.02)
-    assert waveform(tmp_path / "audio.wav", [200, 210])["second"] == []
+    assert drawn["heard"] == pytest.approx(3 / 35, abs=0.01)
+    nothing = waveform(tmp_path / "audio.wav", [200, 210])
+    assert (nothing["second"], nothing["heard"]) == ([], 0.0)
+
+
+def test_held_out_frames_without_speech_are_remarked_on(tmp_path: Path, page: str) -> None:
+    assert "the figures of the lips say little" not in page
+    workspace = make_reported_subject(tmp_path / "tiny")
+    with wave.open(str(workspace.audio), "wb") as stream:
+        stream.setnchannels(1)
+        stream.setsampwidth(2)
+        stream.setframerate(16_000)
+        stream.writeframes(bytes(2 * 16_000 * 2))
+    assert "Only 0 % of these frames have sound above −45 dB" in write_page(workspace)
 
 
 def test_times_pass_over_what_cannot_be_read(tmp_path: Path) -> None:

@@ -203,3 +203,28 @@ def test_everything_has_a_name_for_those_who_do_not_see_it(browser: Browser) -> 
     levels = browser.run("[...document.querySelectorAll('h1, h2, h3')].map((e) => Number(e.tagName[1]))")
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_a_video_that_cannot_be_played_is_said_and_the_rest_stays(one_browser: Browser, page: Path) -> None:
+    broken = page.with_name("broken.html")
+    text = page.read_text(encoding="utf-8")
+    start = text.index("data:video/mp4;base64,") + len("data:video/mp4;base64,")
+    broken.write_text(text[:start] + "AAAA" + text[text.index('"', start) :], encoding="utf-8")
+    one_browser.open(broken)
+    one_browser.wait("!document.querySelector('[data-video-error]').hidden")
+    assert one_browser.run("document.querySelectorAll('[data-chart=loss] svg path').length") > 0
+
+
+def test_without_scripts_the_video_the_stills_and_the_tables_remain(one_browser: Browser, page: Path) -> None:
+    one_browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        one_browser.call("Page.navigate", url=page.as_uri())
+        one_browser.wait("document.readyState === 'complete' && document.querySelector('video').readyState > 1")
+        assert one_browser.run("document.documentElement.dataset.ready") is None
+        assert one_browser.run("document.querySelector('video').controls")
+        assert one_browser.run("document.querySelector('video').getBoundingClientRect().height") > 50
+        assert one_browser.run("document.querySelector('.controls').getBoundingClientRect().height") == 0
+        assert one_browser.run("[...document.querySelectorAll('img')].every((image) => image.naturalWidth > 0)")
+        assert one_browser.run("document.querySelectorAll('table.figures tbody td').length") == 24
+    finally:
+        one_browser.call("Emulation.setScriptExecutionDisabled", value=False)

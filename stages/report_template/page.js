@@ -57,7 +57,7 @@ function drawWave() {
   const { second, low, high } = data.waveform;
   const most = Math.max(0.02, ...high, ...low.map((value) => -value));
   const loud = { name: "sound", kind: "plain", x: second, y: high, low, high, wave: true };
-  chart("waveform", { ...heldOut, title: "Sound", unit: "", height: 84, noY: true, yMin: -most, yMax: most, series: [loud], empty: "The clip has no sound here." });
+  chart("waveform", { ...heldOut, title: "Sound", unit: data.waveform.heard > 0 ? "" : "silent here", height: 84, noY: true, yMin: -most, yMax: most, series: [loud], empty: "The clip has no sound here." });
 }
 
 function drawTraining(axis) {
