@@ -151,6 +151,7 @@ rule head:
         background=W.background,
         track=W.track,
         features=W.features,
+        landmarks=W.landmarks,
         settings=W.settings("head"),
     output:
         head=W.head,

@@ -117,6 +117,8 @@ class HeadSettings:
         entropy_weight: Of the accumulated alpha's entropy.
         audio_still_weight: Of the audio coordinate's magnitude outside the face, at the end.
         mask_weight: Of the accumulated alpha's difference from the head's mask.
+        warp: Whether the tracked motion of lips, jaw and eyelids is taken away before the field is asked; without
+            it, as published, the field must learn all motion from colours.
         mouth_components: Numbers of the measured mouth shape that drive the field beside the audio code; in new
             speech they are foretold from the sound. 0 leaves the code alone, as published.
         mouth_lesson_steps: Steps in which the audio net learns to foretell them, before the field's first.
@@ -153,6 +155,7 @@ class HeadSettings:
     entropy_weight: float = 1e-4
     audio_still_weight: float = 5e-4
     mask_weight: float = 0.01
+    warp: bool = True
     mouth_components: int = 6
     mouth_lesson_steps: int = 600
     code_drop: float = 0.5
