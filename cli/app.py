@@ -59,6 +59,9 @@ def main() -> NoReturn:
     # A script that runs radnerf in the background hands down an ignored SIGINT; checkpoints are saved on it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminated)
+    # A terminal that is closed ends a run as Ctrl-C does; under nohup it goes on.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _terminated)
     sys.exit(run())
 
 
@@ -101,6 +104,11 @@ def _unexpected(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _say("the disk is full", "free some space; the same command goes on where it stopped", FAILED)
     what = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        where = "the GPU's memory" if type(error).__name__ == "OutOfMemoryError" else "memory"
+        return _say(f"{where} is full", "end other programs, or lower the size or the rays a step; it goes on", FAILED)
+    if "CUDA error" in what or type(error).__name__ == "AcceleratorError":
+        return _say(f"the GPU failed: {what[:200]}", "the same command goes on from the last checkpoint", FAILED)
     if VARIABLE in os.environ:
         # Standard error is the stage's log here.
         traceback.print_exc()
@@ -114,6 +122,8 @@ def _say(message: str, hint: str, code: int) -> int:
         traceback.print_exc()
     tell_error(message, hint, code)
     line = f"error: {message} ({hint})" if hint else f"error: {message}"
+    # A file's name may hold line breaks and colours of its own.
+    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
     if code == INTERRUPTED:
         line = message
     print(line, file=sys.stderr)  # noqa: T201 - the command line's own voice

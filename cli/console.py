@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
+from stages.errors import RadnerfError
 from stages.progress import Progress
 
 PLAIN_INTERVAL_S = 10.0
@@ -142,6 +143,10 @@ class Console:
         """A line for people, on standard error."""
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)  # noqa: T201 - the command line's own voice
+
+    def waiting(self, busy: RadnerfError) -> None:
+        """Say whom a run waits for."""
+        self.remark(f"{busy.message}; waiting until it has ended")
 
     def result(self, value: Mapping[str, Any], text: str) -> None:
         """What the command found or made, on standard output: the object with ``--json``, else the text."""

@@ -17,6 +17,7 @@ from cli.options import (
     Quiet,
     SnakemakeArgs,
     SubjectName,
+    Wait,
     examples,
     passed_on,
     read_backend,
@@ -54,6 +55,7 @@ def evaluate(
     home: Home = Path(),
     as_json: AsJson = False,
     quiet: Quiet = False,
+    wait: Wait = False,
 ) -> None:
     """Compare rendered with true frames on the last eleventh of the clip, which training never saw."""
     console = Console(json=as_json, quiet=quiet)
@@ -66,7 +68,7 @@ def evaluate(
     if size is not None:
         settings = replace(settings, evaluate=replace(settings.evaluate, size_px=size))
     steps = {name: step for name, step in subject_steps(workspace).items() if name != "report"}
-    with hold(workspace) as held:
+    with hold(workspace, None, console.waiting if wait else None) as held:
         write_settings(workspace, settings)
         warn_of_training(steps, console)
         if save_frames is None:

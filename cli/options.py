@@ -15,6 +15,7 @@ Home = Annotated[
     Path, typer.Option("--home", envvar="RADNERF_HOME", help="The folder that holds subjects/.", show_default="here")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for a subject that another run holds, in place of leaving.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Change a setting; may be repeated.")

@@ -17,6 +17,7 @@ from cli.options import (
     Quiet,
     Settings,
     SnakemakeArgs,
+    Wait,
     examples,
     passed_on,
     read_home,
@@ -70,6 +71,7 @@ def prepare(
     home: Home = Path(),
     as_json: AsJson = False,
     quiet: Quiet = False,
+    wait: Wait = False,
 ) -> None:
     """Make a subject from a video: frames, masks, background, pose and sound features."""
     console = Console(json=as_json, quiet=quiet)
@@ -78,6 +80,7 @@ def prepare(
     name = check_name(name if name is not None else slug(video.stem)[:64] or f"subject-{source.sha256[:8]}")
     workspace = Workspace(read_home(home) / "subjects" / name)
     record = _existing(workspace, source.sha256, force=force)
+    waiting = console.waiting if wait else None
     created = record is None
     record = record or new_record(name, source, "")
     record = record.changed(preset=preset, assignments=changes)
@@ -87,10 +90,10 @@ def prepare(
         record = SubjectRecord(**{**record.__dict__, "consent": consent})
     if created:
         _check_video(video, workspace, record, console)
-        with hold(workspace) if workspace.subject.is_file() else nullcontext():
+        with hold(workspace, None, waiting) if workspace.subject.is_file() else nullcontext():
             create_subject(workspace, record, video)
     try:
-        with hold(workspace) as held:
+        with hold(workspace, None, waiting) as held:
             save_record(workspace.subject, record)
             write_settings(workspace, record.resolved())
             outcome = run_preparation(held, Execution(snakemake_args=passed_on(args)), console)
@@ -181,8 +184,14 @@ def _check_video(video: Path, workspace: Workspace, record: SubjectRecord, conso
         BadInput: It cannot become a subject, or the disk has too little room.
     """
     import stages.frames
+    from stages.sound.front_end import load_front_end
+    from stages.vision.face_mesh import choose_model
 
-    settings = record.resolved().frames
+    resolved = record.resolved()
+    settings = resolved.frames
+    # A model that is missing is told before the video is looked at, not after its frames are made.
+    choose_model(resolved.landmarks.model)
+    load_front_end(resolved.audio)
     with console.progress() as display, listening(lambda progress: display.show("check", progress)):
         seconds = stages.frames.check(video, settings).duration_s
         display.finish("check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,18 +18,22 @@ from cli.options import (
     Quiet,
     SnakemakeArgs,
     SubjectName,
+    Wait,
     examples,
     passed_on,
     read_backend,
     read_device,
     read_home,
 )
-from cli.plan import TRAINING, Step, speech_chain, stale_steps
+from cli.plan import PREPARATION, TRAINING, Step, speech_chain, stale_steps, subject_steps
 from cli.speech_plan import Wishes, check_room, check_sound, plan_speech, write_job
 from cli.speech_plan import check_trained as check_trained
-from cli.subject import copy_file, load_record, write_settings
-from cli.workflow import Execution, Held, Outcome, hold, run_steps
+from cli.subject import SubjectRecord, copy_file, load_record, write_settings
+from cli.workflow import Execution, Held, Outcome, hold, hold_speech, run_steps
 from stages import formats
+from stages.settings import STAGES
+from stages.settings_reading import to_mapping
+from stages.workspace import Workspace
 
 EXAMPLES = examples(
     "radnerf speak anchor speech.wav",
@@ -79,6 +84,7 @@ def speak(
     home: Home = Path(),
     as_json: AsJson = False,
     quiet: Quiet = False,
+    wait: Wait = False,
 ) -> None:
     """Render a trained subject as it speaks; the sound of the video is your own file's."""
     console = Console(json=as_json, quiet=quiet)
@@ -86,7 +92,10 @@ def speak(
     plan = plan_speech(read_home(home), subject, speech, wishes)
     execution = Execution(read_backend(backend), read_device(device), passed_on(args))
     check_room(plan, check_sound(plan))
-    with hold(plan.workspace) as held:
+    waiting = console.waiting if wait else None
+    ready = is_current(plan.workspace, plan.record)
+    held_by = hold_speech(plan.workspace, plan.speech_id, waiting) if ready else hold(plan.workspace, None, waiting)
+    with held_by as held:
         write_job(plan, plan.speech_id)
         outcome = render(held, plan.speech_id, execution, console)
     folder = plan.workspace.speech(plan.speech_id)
@@ -96,6 +105,18 @@ def speak(
     summary = {**formats.load_json(folder.summary), "video": str(plan.output.resolve())}
     told = {key: summary[key] for key in ("video", "frames", "seconds", "fps", "peak_rss_mb")}
     console.result(told, _words(plan.output, told, outcome))
+
+
+def is_current(workspace: Workspace, record: SubjectRecord) -> bool:
+    """Whether a subject's own stages have nothing to do, so that speeches of it can be rendered side by side."""
+    settings = record.resolved()
+    for stage in STAGES:
+        path = workspace.settings(stage)
+        wanted = json.loads(json.dumps(to_mapping(getattr(settings, stage))))
+        if not path.is_file() or formats.load_json(path) != wanted:
+            return False
+    steps = subject_steps(workspace)
+    return not stale_steps({name: steps[name] for name in (*PREPARATION, *TRAINING) if name in steps})
 
 
 def render(held: Held, speech_id: str, execution: Execution, console: Console) -> Outcome:

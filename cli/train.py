@@ -18,6 +18,7 @@ from cli.options import (
     Settings,
     SnakemakeArgs,
     SubjectName,
+    Wait,
     examples,
     passed_on,
     read_backend,
@@ -56,6 +57,7 @@ def train(
     home: Home = Path(),
     as_json: AsJson = False,
     quiet: Quiet = False,
+    wait: Wait = False,
 ) -> None:
     """Train a prepared subject; goes on from its checkpoint after an interruption.
 
@@ -68,7 +70,7 @@ def train(
         changes.setdefault("head", {})["backbone"] = backbone
     execution = Execution(read_backend(backend), read_device(device), passed_on(args))
     record = load_record(workspace.subject).changed(preset=preset, assignments=changes)
-    with hold(workspace) as held:
+    with hold(workspace, None, console.waiting if wait else None) as held:
         save_record(workspace.subject, record)
         write_settings(workspace, record.resolved())
         outcome = run_training(held, execution, console)
@@ -105,7 +107,12 @@ def summarise(workspace: Workspace, outcome: Outcome) -> dict[str, Any]:
 def _words(subject: str, workspace: Workspace, summary: dict[str, Any], outcome: Outcome) -> str:
     if not outcome.ran:
         return f"{subject} is trained already, nothing to do"
+    points = formats.load_json(workspace.head_history)["points"] + formats.load_json(workspace.torso_history)["points"]
+    astray = sum("went_back_from" in point for point in points)
+    times = "once" if astray == 1 else f"{astray} times"
+    remark = f"\nit went astray {times} and went on from before with half the rates" if astray else ""
     return (
         f"{subject} trained in {duration(summary['seconds'])}: {summary['head_steps']} steps of the head, "
-        f"{summary['torso_steps']} of the torso; look at {workspace.preview}\nnext: radnerf speak {subject} SPEECH"
+        f"{summary['torso_steps']} of the torso; look at {workspace.preview}{remark}\n"
+        f"next: radnerf speak {subject} SPEECH"
     )
