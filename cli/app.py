@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from cli import batch, demo, doctor, evaluate, pack, prepare, report, speak, stage, status, train, verify
+from cli import batch, bench, demo, doctor, evaluate, pack, prepare, report, speak, stage, status, train, verify
 from cli.events import VARIABLE, tell_error
 from cli.options import PassingCommand, examples
 from stages.errors import RadnerfError
@@ -45,6 +45,7 @@ app.command(cls=PassingCommand, epilog=speak.EXAMPLES)(speak.speak)
 app.command(cls=batch.BatchCommand, epilog=batch.EXAMPLES)(batch.batch)
 app.command(cls=PassingCommand, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(cls=PassingCommand, epilog=report.EXAMPLES)(report.report)
+app.command(epilog=bench.EXAMPLES)(bench.bench)
 app.command(epilog=pack.PACK_EXAMPLES)(pack.pack)
 app.command(epilog=pack.UNPACK_EXAMPLES)(pack.unpack)
 app.command(epilog=verify.EXAMPLES)(verify.verify)
