@@ -24,6 +24,7 @@ Contents = tuple[dict[str, Any], dict[str, Tensor]]
 MIGRATIONS: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], Contents]] = {}
 """From a version of header and tensors to the next one; version 1 is the first."""
 
+_MOST_MISSING = 1_000_000  # numbers of a tensor that an older file may lack
 _KEY = "radnerf"
 _TENSOR = "$tensor"
 
@@ -128,6 +129,29 @@ def unflatten(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:  # noqa: ANN
     if isinstance(skeleton, list):
         return [unflatten(value, tensors) for value in skeleton]
     return skeleton
+
+
+def check_sizes(build: Callable[[], torch.nn.Module], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Compare the module that a header asks for with the tensors that the file holds, before memory is taken for it.
+
+    Args:
+        build: Makes the module.
+        tensors: What the file holds.
+        path: The file.
+
+    Raises:
+        BadInput: The header asks for other sizes.
+    """
+    with torch.device("meta"):
+        wanted = build().state_dict()
+    for name, value in wanted.items():
+        if name in tensors and tensors[name].shape != value.shape:
+            raise BadInput(
+                f"{path} is damaged: {name} has shape {tuple(tensors[name].shape)}, not {tuple(value.shape)}",
+                hint="delete it and train again",
+            )
+        if name not in tensors and value.numel() > _MOST_MISSING:
+            raise BadInput(f"{path} is damaged: it lacks {name}", hint="delete it and train again")
 
 
 def restore(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from radnerf.grid import GridSpec
 from radnerf.model import HeadModel, ModelShape
-from stages.checkpoint import load_checkpoint, restore, save_checkpoint
+from stages.checkpoint import check_sizes, load_checkpoint, restore, save_checkpoint
 from stages.errors import BadInput
 from stages.formats import AudioFeatures
 from stages.settings import HeadSettings
@@ -56,9 +56,12 @@ def load_head(
         values = dict(header["shape"])
         for grid in ("space", "audio_plane"):
             values[grid] = GridSpec(**values[grid])
-        model = HeadModel(ModelShape(**values), torch.zeros(2, 3))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise BadInput(f"{path} is damaged: {error}", hint="delete it and train again") from error
+        shape = ModelShape(**values)
+        check_sizes(lambda: HeadModel(shape, torch.zeros(2, 3)), tensors, path)
+        model = HeadModel(shape, torch.zeros(2, 3))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise BadInput(f"{path} is damaged: {first}", hint="delete it and train again") from error
     restore(model, tensors, path)
     model.use_backend(backend)
     model.to(device).eval().requires_grad_(requires_grad=False)

@@ -9,7 +9,7 @@ import torch
 
 from radnerf.grid import GridSpec
 from radnerf.torso import TorsoModel, TorsoShape
-from stages.checkpoint import load_checkpoint, restore, save_checkpoint
+from stages.checkpoint import check_sizes, load_checkpoint, restore, save_checkpoint
 from stages.errors import BadInput
 from stages.settings import TorsoSettings
 from stages.settings_reading import to_mapping
@@ -42,9 +42,12 @@ def load_torso(path: Path, backend: str = "auto", device: torch.device | str = "
     try:
         values = dict(header["shape"])
         values["plane"] = GridSpec(**values["plane"])
-        model = TorsoModel(TorsoShape(**values))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise BadInput(f"{path} is damaged: {error}", hint="delete it and train again") from error
+        shape = TorsoShape(**values)
+        check_sizes(lambda: TorsoModel(shape), tensors, path)
+        model = TorsoModel(shape)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise BadInput(f"{path} is damaged: {first}", hint="delete it and train again") from error
     restore(model, tensors, path)
     model.plane.backend = backend
     model.to(device).eval().requires_grad_(requires_grad=False)
