@@ -107,7 +107,8 @@ def summarise(workspace: Workspace, outcome: Outcome) -> dict[str, Any]:
 def _words(subject: str, workspace: Workspace, summary: dict[str, Any], outcome: Outcome) -> str:
     if not outcome.ran:
         return f"{subject} is trained already, nothing to do"
-    points = formats.load_json(workspace.head_history)["points"] + formats.load_json(workspace.torso_history)["points"]
+    histories = (formats.load_json(path) for path in (workspace.head_history, workspace.torso_history))
+    points = [point for history in histories for point in history.get("points", [])]
     astray = sum("went_back_from" in point for point in points)
     times = "once" if astray == 1 else f"{astray} times"
     remark = f"\nit went astray {times} and went on from before with half the rates" if astray else ""
