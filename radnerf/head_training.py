@@ -104,6 +104,12 @@ class HeadSchedule:
 APPEARANCE_DROP = 0.5
 """Probability that a frame's own appearance code gives way to the mean one in a step."""
 
+SHUT_BELOW = 0.6
+"""Openness of the eyes below which a frame counts as a blink's."""
+
+BLINK_SHARE = 0.15
+"""Share of the drawn frames that are a blink's, where the clip has any: blinks are rare, and seen at once if wrong."""
+
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Distance of two (3, H, W) pictures in [0, 1], a scalar >= 0."""
 
@@ -147,6 +153,7 @@ class HeadTrainer:
         self.hull = hull.to(self.device)
         self.perceptual: Perceptual = structural_loss if perceptual is None else perceptual
         self.generator = torch.Generator().manual_seed(seed)
+        self._shut = clip.train[clip.eye[clip.train] < SHUT_BELOW]
         # Frames and pixels are drawn on the CPU on every device; places in cells are drawn where the cells are.
         self.place_generator = torch.Generator(self.device).manual_seed(seed)
         size = model.shape.occupancy_resolution
@@ -242,8 +249,13 @@ class HeadTrainer:
         return Condition(condition.audio, condition.eye, torch.where(own, condition.appearance, mean))
 
     def _draw_frames(self, count: int) -> Tensor:
-        """Random training frames, (count,) int64."""
-        return self.clip.train[torch.randint(len(self.clip.train), (count,), generator=self.generator)]
+        """Random training frames, (count,) int64, a share of them from blinks."""
+        chance = torch.rand(count, generator=self.generator)
+        usual = self.clip.train[torch.randint(len(self.clip.train), (count,), generator=self.generator)]
+        if len(self._shut) == 0:
+            return usual
+        shut = self._shut[torch.randint(len(self._shut), (count,), generator=self.generator)]
+        return torch.where(chance < BLINK_SHARE, shut, usual)
 
     def _draw_pixels(self, frames: Tensor, each: int) -> Tensor:
         """Random pixels of the frames' boxes, (B, each, 2) int64: column, row."""

@@ -18,9 +18,10 @@ NODES = (64, 72)
 MARGIN_CM = 4.0
 """By how much the lattice reaches beyond the landmarks; there the displacement has faded."""
 
-_NEAR = 24  # landmarks that a node looks at: beyond them a Gaussian's weight is nothing
+_NEAR = 12  # landmarks that a node looks at: beyond them a Gaussian's weight is next to nothing
 _LEAST_SPREAD_CM, _MOST_SPREAD_CM = 0.2, 1.0
 _SPREAD = 0.7  # a landmark's Gaussian over its distance to its neighbours
+_STILL_CM = 0.02  # for a driving number's whole unit
 _FADE = 1e-2  # weight of standing still, which wins where no landmark is near
 
 
@@ -34,7 +35,8 @@ class FaceWarp(nn.Module):
         basis: (K, V, 2) float32, cm, their displacement for each driving number.
         rest: (K,) float32, the driving numbers at rest.
         spread: (V,) float32, cm, each landmark's reach.
-        near: (NODES[0] * NODES[1], 24 or V) int64, the landmarks nearest to each node.
+        near: (NODES[0] * NODES[1], 12 or V) int64, the landmarks nearest to each node.
+        active: (NODES[0] * NODES[1],) bool, the nodes near a landmark that ever moves.
         box: (2, 2) float32, cm, least and greatest corner of the lattice.
     """
 
@@ -43,6 +45,7 @@ class FaceWarp(nn.Module):
     rest: Tensor
     spread: Tensor
     near: Tensor
+    active: Tensor
     box: Tensor
 
     def __init__(self, anchors: int, drives: int) -> None:
@@ -59,6 +62,7 @@ class FaceWarp(nn.Module):
         self.register_buffer("rest", torch.zeros(drives))
         self.register_buffer("spread", torch.ones(anchors))
         self.register_buffer("near", torch.zeros(nodes, min(_NEAR, anchors), dtype=torch.int64))
+        self.register_buffer("active", torch.zeros(nodes, dtype=torch.bool))
         self.register_buffer("box", torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
 
     @torch.no_grad()
@@ -78,8 +82,10 @@ class FaceWarp(nn.Module):
         spacing = neighbours.mean(1) if neighbours.shape[1] else apart.new_ones(len(anchors))
         self.spread.copy_((_SPREAD * spacing).clamp(_LEAST_SPREAD_CM, _MOST_SPREAD_CM))
         self.box.copy_(torch.stack([self.anchors.min(0).values - MARGIN_CM, self.anchors.max(0).values + MARGIN_CM]))
+        moves = self.basis.norm(dim=-1).amax(0) > _STILL_CM
         distance = torch.cdist(self._nodes(), self.anchors) / self.spread
         self.near.copy_(distance.topk(self.near.shape[1], largest=False).indices)
+        self.active.copy_(moves[self.near].any(1))
 
     def _nodes(self) -> Tensor:
         """The lattice's places, (NODES[0] * NODES[1], 2), cm."""
@@ -100,11 +106,19 @@ class FaceWarp(nn.Module):
             (B, NODES[0], NODES[1], 2) float, cm: the way from a node to its place at rest.
         """
         shift = torch.einsum("bk,kvc->bvc", drive - self.rest, self.basis)
-        moved = self.anchors + shift
-        away = self._nodes()[:, None] - moved[:, self.near]
-        weight = torch.exp(away.square().sum(-1) / (-2 * self.spread[self.near].square()))
-        mean = (weight[..., None] * shift[:, self.near]).sum(2) / (weight.sum(2) + _FADE)[..., None]
-        return -mean.reshape(len(drive), *NODES, 2)
+        near, frames = self.near[self.active], len(drive)
+        # Coordinate by coordinate and in place: this runs for every step and every frame.
+        shift_x, shift_y = (shift[..., axis][:, near] for axis in range(2))
+        away = self._nodes()[self.active][:, None] - self.anchors[near]
+        squared = (away[..., 0] - shift_x).square_()
+        squared += (away[..., 1] - shift_y).square_()
+        weight = squared.mul_(-0.5 / self.spread[near].square()).exp_()
+        total = weight.sum(2) + _FADE
+        lattice = torch.zeros(frames, len(self.active), 2, dtype=shift.dtype, device=shift.device)
+        lattice[:, self.active] = -torch.stack(
+            [(weight * shift_x).sum(2) / total, (weight * shift_y).sum(2) / total], dim=-1
+        )
+        return lattice.reshape(frames, *NODES, 2)
 
 
 def bend(points: Tensor, lattice: Tensor, box: Tensor, frame: Tensor | None = None) -> Tensor:

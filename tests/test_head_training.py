@@ -229,3 +229,16 @@ def test_the_baseline_without_grids_trains_too() -> None:
     assert all(math.isfinite(trainer.step().loss) for _ in range(2))
     after = list(model.fields.parameters())
     assert all(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_blinks_are_drawn_far_more_often_than_they_happen() -> None:
+    clip = head_clip()
+    shut = int(clip.train[3])
+    eye = torch.ones_like(clip.eye)
+    eye[shut] = 0.2
+    blinking = dataclasses.replace(clip, eye=eye)
+    hull = torch.ones_like(head_model().mask)
+    trainer = HeadTrainer(head_model(), blinking, head_schedule(), get_backend("auto"), hull, None, 0)
+    drawn = trainer._draw_frames(4000)
+    assert 0.1 < (drawn == shut).float().mean() < 0.25
+    assert len(drawn.unique()) > len(clip.train) // 2

@@ -16,6 +16,7 @@ from stages.vision.reprojection import Pinhole
 UPPER_LIDS = (246, 161, 160, 159, 158, 157, 173, 466, 388, 387, 386, 385, 384, 398)
 LOWER_LIDS = (7, 163, 144, 145, 153, 154, 155, 249, 390, 373, 374, 380, 381, 382)
 
+_LID_REACH_CM = 2.5  # what moves with an eyelid lies within
 _MOUTH_TRUST, _EYE_TRUST = 1.0, 1.0  # frames
 
 
@@ -57,4 +58,7 @@ def face_motion(
     trust = torch.full((drive.shape[1],), _MOUTH_TRUST)
     trust[-1] = _EYE_TRUST
     basis = fit_basis(front - anchors, drive - rest, prior, trust)
+    # Blinks are few and short: away from the lids the fit would be the noise of those frames.
+    apart = torch.cdist(anchors, anchors[[*UPPER_LIDS, *LOWER_LIDS]]).amin(1)
+    basis[-1, apart > _LID_REACH_CM] = 0
     return anchors.float(), basis, rest.float()
