@@ -25,6 +25,13 @@ FLOAT_BYTES = 4
 COMPOSITE_OPERATIONS = 14
 """A sample: density x length, 1 - e, weight, transmittance (1 each); colour (6), alpha (2), depth (2)."""
 
+WARP_OPERATIONS = 26
+"""A sample where there is a warp: its place in the lattice (4) and the complements of its fractions (2), three
+interpolations of two numbers (3 x 2 x 3), and the displacement added to both (2)."""
+
+WARP_BYTES = 32
+"""A sample: four nodes of two floats."""
+
 BLEND_OPERATIONS = 14
 """A pixel: two layers over what is behind them, 1 - alpha (1) and a product and a sum a channel (6) each."""
 
@@ -101,6 +108,9 @@ def head_cost(head: FrozenHead, samples: float) -> Cost:
     """
     networks = matrix_operations(*head.motion, *head.density, *head.colour)
     row = Cost(samples * (networks + COMPOSITE_OPERATIONS), 0, 0)
+    if head.warp is not None:
+        asked = samples * WARP_BYTES
+        row += Cost(samples * WARP_OPERATIONS, asked, min(asked, FLOAT_BYTES * head.warp.numel()))
     return row + _grid_cost(head.space_spec, samples) + _grid_cost(head.plane_spec, samples)
 
 

@@ -19,10 +19,10 @@ from stages import audio, head, torso
 from stages.demo.animate import FPS, Motion, animate
 from stages.demo.face import lip_measures_cm
 from stages.demo.make import draw_frames
-from stages.demo.render import FOCAL_SHARE, Frame, make_subject
+from stages.demo.render import BASE_CM, FOCAL_SHARE, Frame, make_subject
 from stages.demo.speech import SAMPLE_RATE_HZ, Phoneme, Speech
 from stages.errors import BadInput
-from stages.formats import NECK, TORSO, ArchiveWriter, Track, atomic_path, frame_name
+from stages.formats import NECK, TORSO, ArchiveWriter, Landmarks, Track, atomic_path, frame_name
 from stages.head_file import load_head
 from stages.progress import track
 from stages.provenance import radnerf_version
@@ -36,9 +36,10 @@ from stages.workspace import Workspace
 
 SIZE_PX = 128
 _SEED = 0
-_LAYOUT = 1  # of what is drawn and kept here
+_LAYOUT = 2  # of what is drawn and kept here
 _BABBLE = ("m", "a", "b", "i", "p", "u", "", "f", "o", "ɛ", "w")
 _SOUND_S = 0.12
+_EYE_CORNERS = np.array([33, 133, 362, 263])
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _make(workspace: Workspace, settings: DrawnSettings) -> None:
     audio.run(audio.Inputs(sound), audio.Outputs(workspace.features), AudioSettings())
     seen = (workspace.layers, workspace.parsing, workspace.background, workspace.track, workspace.features)
     head.run(
-        head.Inputs(*seen),
+        head.Inputs(*seen, landmarks=workspace.landmarks),
         head.Outputs(workspace.head, workspace.head_history, workspace.head_state, workspace.cache),
         settings.head,
     )
@@ -161,10 +162,10 @@ def babble(duration_s: float) -> Speech:
 def _draw(workspace: Workspace, motion: Motion, frames: int) -> None:
     """Write pictures, masks, torso layer, background and poses, all of them known."""
     subject = make_subject(SIZE_PX, _SEED)
-    for path in (workspace.layers, workspace.parsing, workspace.track):
+    for path in (workspace.layers, workspace.parsing, workspace.track, workspace.landmarks):
         path.parent.mkdir(parents=True, exist_ok=True)
     workspace.background.write_bytes(encode_png(subject.empty_room()))
-    poses, mouths = [], []
+    poses, faces, seen = [], [], []
     with (
         atomic_path(workspace.layers) as layers_path,
         atomic_path(workspace.parsing) as parsing_path,
@@ -179,8 +180,10 @@ def _draw(workspace: Workspace, motion: Motion, frames: int) -> None:
             layers.add(frame_name(index, ".torso.png"), encode_png(alpha))
             parsing.add(frame_name(index, ".png"), encode_png(frame.classes))
             poses.append((placement.rotation, placement.translation_cm))
-            mouths.append(frame.landmarks_cm)
-    _track(poses, np.stack(mouths), motion).save(workspace.track)
+            faces.append(frame.landmarks_cm)
+            seen.append(frame.landmarks_px)
+    _track(poses, np.stack(faces), motion).save(workspace.track)
+    _landmarks(np.stack(seen), np.stack(faces)).save(workspace.landmarks)
 
 
 def _torso_layer(frame: Frame) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -192,6 +195,15 @@ def _torso_layer(frame: Frame) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     colour = np.asarray(cv2.inpaint(frame.image, hidden, 3, cv2.INPAINT_TELEA), dtype=np.uint8)
     alpha = np.asarray(cv2.GaussianBlur(grown * np.uint8(255), (3, 3), 0), dtype=np.uint8)
     return colour, alpha
+
+
+def _landmarks(pixels: NDArray[np.float64], faces_cm: NDArray[np.float64]) -> Landmarks:
+    """The truth (N, 468, 2) px and (N, 468, 3) cm in the place of what a landmarker would find."""
+    depth = -faces_cm[..., 2:] * FOCAL_SHARE * SIZE_PX / BASE_CM[2]
+    points = np.concatenate([pixels, depth], axis=2)
+    irises = np.repeat(points[:, _EYE_CORNERS].reshape(len(points), 2, 2, 3).mean(axis=2), 5, axis=1)
+    points = np.concatenate([points, irises], axis=1).astype(np.float32)
+    return Landmarks(points=points, found=np.ones(len(points), np.bool_), model="mesh", size_px=SIZE_PX)
 
 
 def _track(

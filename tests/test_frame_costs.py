@@ -60,6 +60,16 @@ def test_a_head_costs_its_networks_and_grids_for_each_sample() -> None:
     assert found.least_bytes == tables
 
 
+def test_a_warp_costs_an_interpolation_for_each_sample() -> None:
+    field, condition = small_head()
+    plain = field.frozen(condition)
+    warped = dataclasses.replace(plain, warp=torch.zeros(4, 5, 2), warp_box=torch.zeros(2, 2))
+    more, less = head_cost(warped, 1000), head_cost(plain, 1000)
+    assert more.operations - less.operations == 1000 * 26
+    assert more.asked_bytes - less.asked_bytes == 1000 * 4 * 2 * 4
+    assert more.least_bytes - less.least_bytes == 4 * 5 * 2 * 4
+
+
 def test_less_of_a_table_is_read_where_less_is_asked_for() -> None:
     field, condition = small_head()
     assert head_cost(field.frozen(condition), 1).least_bytes == 128 + 64
