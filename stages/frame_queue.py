@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Frame = npt.NDArray[np.uint8]
+Pending = Callable[[], Frame]
+"""Waits for a frame that was begun, as on a GPU, and gives it."""
 
 _WAITING_FRAMES = 8
 
@@ -36,7 +39,7 @@ class FrameQueue:
             writer: Called from that thread only.
         """
         self._writer = writer
-        self._waiting: queue.Queue[Frame | None] = queue.Queue(_WAITING_FRAMES)
+        self._waiting: queue.Queue[Frame | Pending | None] = queue.Queue(_WAITING_FRAMES)
         self._error: BaseException | None = None
         self._dropping = False
         self._thread = threading.Thread(target=self._work, name="radnerf-encoder", daemon=True)
@@ -59,14 +62,15 @@ class FrameQueue:
         if kind is None and self._error is not None:
             raise self._error
 
-    def put(self, frame: Frame) -> None:
+    def put(self, frame: Frame | Pending) -> None:
         """Hand over a frame, waiting while too many are underway.
 
         Args:
-            frame: (H, W, 3) uint8 RGB; not changed afterwards.
+            frame: (H, W, 3) uint8 RGB, not changed afterwards; or what will give one, called in the writer's thread,
+                so that nobody else waits for it.
 
         Raises:
-            RadnerfError: The writer failed on an earlier frame.
+            RadnerfError: The writer, or what gives a frame, failed on an earlier one.
         """
         if self._error is not None:
             raise self._error
@@ -78,6 +82,6 @@ class FrameQueue:
             if self._dropping or self._error is not None:
                 continue
             try:
-                self._writer.write(frame)
+                self._writer.write(frame() if callable(frame) else frame)
             except BaseException as error:
                 self._error = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import resource
 import shutil
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from radnerf.camera import Camera, yaw_pitch_rotation
 from radnerf.devices import pick_device
+from radnerf.gpu_portrait import PortraitPainter, painter_for
 from radnerf.kernels import get_backend
 from radnerf.kernels.protocol import Backend
 from radnerf.model import HeadModel
@@ -29,7 +31,7 @@ from stages.backdrop import clip_background, picture_background, plain_backgroun
 from stages.blinks import learn_style
 from stages.errors import BadInput
 from stages.formats import FPS, Track, atomic_path, save_json, sha256_of
-from stages.frame_queue import FrameQueue
+from stages.frame_queue import Frame, FrameQueue, Pending
 from stages.head_file import load_head
 from stages.hearing import Features, check_heard, hear, open_features
 from stages.media import VideoWriter
@@ -112,6 +114,8 @@ def run(
             turn=yaw_pitch_rotation(*job.view_deg),
             background=torch.from_numpy(_background(job, inputs.background, size_px)).float() / 255,
         )
+        painter = painter_for(scene.head, scene.torso, scene.kernels, scene.camera, scene.background)
+        scene = dataclasses.replace(scene, painter=painter)
         _write(inputs, outputs, settings, job, scene, features)
         frames = features.frames
     seconds = time.monotonic() - started
@@ -166,6 +170,7 @@ class _Scene:
         performance: Poses and eyes.
         turn: (3, 3) float32, of the head beyond its pose, in its own frame.
         background: (S, S, 3) float in [0, 1].
+        painter: Draws frames on a GPU; None where the backend has none.
     """
 
     head: HeadModel
@@ -175,8 +180,9 @@ class _Scene:
     performance: Performance
     turn: Tensor
     background: Tensor
+    painter: PortraitPainter | None = None
 
-    def frame(self, index: int, code: Tensor, mouth: Tensor) -> npt.NDArray[np.uint8]:
+    def frame(self, index: int, code: Tensor, mouth: Tensor) -> Frame | Pending:
         """A frame of the video.
 
         The torso follows the motion's own pose: a head turned by ``turn`` turns on its neck.
@@ -187,19 +193,21 @@ class _Scene:
             mouth: (1, M) float, mouth components.
 
         Returns:
-            (S, S, 3) uint8 RGB.
+            (S, S, 3) uint8 RGB, or what waits for it.
         """
         condition = self.head.condition(code, mouth, torch.tensor([self.performance.eye(index)]))
         pose = self.performance.pose(index)
+        turned = Pose(pose.rotation @ self.turn, pose.translation)
+        if self.painter is not None:
+            return self.painter.paint(turned, pose, condition)
         behind = put_over(
             self.torso.render(self.camera, pose.rotation, pose.translation, pose.clip_frame), self.background
         )
-        turned = Pose(pose.rotation @ self.turn, pose.translation)
         picture = put_over(render_head(self.head, self.kernels, self.camera, turned, condition), behind)
         return (picture.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
-def _frames(scene: _Scene, features: Features) -> Iterator[npt.NDArray[np.uint8]]:
+def _frames(scene: _Scene, features: Features) -> Iterator[Frame | Pending]:
     """Every frame of the video in order."""
     for first in range(0, features.frames, _FRAMES_AT_ONCE):
         last = min(first + _FRAMES_AT_ONCE, features.frames)

@@ -62,3 +62,30 @@ def test_a_failed_block_drops_what_waits() -> None:
     with pytest.raises(ValueError, match="render"):
         _feed(writer, 8, ValueError("render"))
     assert len(writer.frames) < 8
+
+
+def test_pending_frames_are_waited_for_in_the_writers_thread() -> None:
+    writer, fetched_in = _Slow(), []
+
+    def pending() -> NDArray[np.uint8]:
+        fetched_in.append(threading.get_ident())
+        return _numbered(len(fetched_in))
+
+    with FrameQueue(writer) as waiting:
+        for _ in range(3):
+            waiting.put(pending)
+        waiting.put(_numbered(9))
+    assert [int(frame[0, 0, 0]) for frame in writer.frames] == [1, 2, 3, 9]
+    assert set(fetched_in) == writer.threads
+
+
+def test_a_pending_frame_that_fails_reaches_the_renderer() -> None:
+    def broken() -> NDArray[np.uint8]:
+        raise RadnerfError("the GPU is gone")
+
+    def feed() -> None:
+        with FrameQueue(_Slow()) as waiting:
+            waiting.put(broken)
+
+    with pytest.raises(RadnerfError, match="GPU is gone"):
+        feed()

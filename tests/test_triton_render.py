@@ -101,6 +101,16 @@ def test_opaque_rays_end_early_and_the_limit_decides_when() -> None:
     assert float((whole - ours)[:, 3].max()) > 1e-3
 
 
+def test_a_warp_moves_what_is_seen_as_in_the_reference() -> None:
+    # A lattice over a part of the box: some samples lie beyond it.
+    warp = (torch.rand(5, 6, 2, generator=torch.Generator().manual_seed(8)) - 0.5) * 3
+    warped = dataclasses.replace(HEAD, warp=warp, warp_box=torch.tensor([[-4.0, -5.0], [6.0, 4.0]]))
+    ours, theirs = _both(SINGLE, warped)
+    torch.testing.assert_close(ours[:, :4], theirs[:, :4], rtol=1e-4, atol=2e-5)
+    still = get_backend("reference").render(HEAD, *_rays(FEW), _mask(), 4, 1.3)
+    assert float((theirs - still)[:, :4].abs().max()) > 1e-2
+
+
 def test_an_empty_box_and_no_rays_draw_nothing() -> None:
     head, rays = _moved(HEAD), tuple(each.to(DEVICE) for each in _rays(FEW))
     nothing = torch.zeros(8, 8, 8, dtype=torch.bool, device=DEVICE)

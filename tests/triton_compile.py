@@ -19,7 +19,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from radnerf.kernels import triton_composite, triton_encode, triton_march, triton_shade, triton_trace
+from radnerf.kernels import triton_composite, triton_encode, triton_march, triton_shade, triton_torso, triton_trace
 
 Numbers = dict[str, int | bool]
 Job = tuple[str, Any, dict[str, str], Numbers, dict[str, int | bool]]
@@ -34,6 +34,8 @@ SHADE = {
     "PLANE_F": 2,
     "W": 64,
     "RAW": 32,
+    "ACROSS": 64,
+    "UP": 72,
     "BLOCK": 64,
 }
 
@@ -72,8 +74,14 @@ def jobs() -> Iterator[Job]:
         shade = {"origins": f32, "directions": f32, "times": f32, "steps": f32, "counts": i32, "listed": i32}
         shade |= {"alive": i32, "aabb": f32, "space": numbers, "space_scales": f32, "space_layout": i32}
         shade |= {"plane": numbers, "plane_scales": f32, "plane_layout": i32, "weights": numbers, "biases": f32}
+        shade |= {"warp": f32, "warp_box": f32}
         shade |= {"out": f32, "rays": "i32", "limit": "fp32", "density_shift": "fp32", "max_log_density": "fp32"}
         yield f"shade, {'half' if half_ else 'single'}", triton_shade._shade, shade, {**SHADE, "HALF": half_}, {}
+
+    paint = {"head": f32, "background": f32, "mask": i8, "sway": f32, "plane": f16, **levels, "weights": f16}
+    paint |= {"biases": f32, "out": "*u8", "pixels": "i32", "width_px": "i32", "cells": "i32", "max_offset": "fp32"}
+    sizes: Numbers = {"BANDS": 6, "PLACE": 32, "LEVELS": 16, "PADDED": 16, "F": 2, "W": 64, "HALF": True, "BLOCK": 64}
+    yield "torso and blend", triton_torso._paint, paint, sizes, {}
 
 
 def compiled(job: Job, capability: int) -> dict[str, Any]:
@@ -101,7 +109,14 @@ def compiled(job: Job, capability: int) -> dict[str, Any]:
 
 def small() -> Iterator[Job]:
     """One kernel of each kind, for fewer and narrower levels and networks: compiles sooner."""
-    least: Numbers = {"LEVELS": 4, "SPACE_LEVELS": 4, "SPACE_PADDED": 8, "PLANE_LEVELS": 4, "PLANE_PADDED": 8}
+    least: Numbers = {
+        "LEVELS": 4,
+        "SPACE_LEVELS": 4,
+        "SPACE_PADDED": 8,
+        "PLANE_LEVELS": 4,
+        "PLANE_PADDED": 8,
+        "PADDED": 8,
+    }
     least |= {"W": 16, "RAW": 16}
     for name, function, types, numbers, options in jobs():
         if "2-D" not in name and "single" not in name:

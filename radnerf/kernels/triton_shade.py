@@ -69,6 +69,34 @@ def _harmonics(x: tl.tensor, y: tl.tensor, z: tl.tensor) -> tl.tensor:
     return tl.where(k == 15, -0.5900435899266435 * x * (xx - 3.0 * yy), out)
 
 
+@piece
+def _bent(
+    x: tl.tensor, y: tl.tensor, live: tl.tensor, warp: tl.tensor, box: tl.tensor, ACROSS: tl.constexpr, UP: tl.constexpr
+) -> tl.tensor:
+    """``radnerf.warp.bend`` of BLOCK points: x and y in cm, moved by what lies between a lattice's nodes."""
+    left, foot = tl.load(box), tl.load(box + 1)
+    u = (x - left) / (tl.load(box + 2) - left) * (ACROSS - 1)
+    v = (y - foot) / (tl.load(box + 3) - foot) * (UP - 1)
+    inside = live & (u >= 0.0) & (u <= ACROSS - 1) & (v >= 0.0) & (v <= UP - 1)
+    u = tl.where(inside, u, 0.0)
+    v = tl.where(inside, v, 0.0)
+    left_u = tl.minimum(tl.floor(u), ACROSS - 2)
+    low_v = tl.minimum(tl.floor(v), UP - 2)
+    u -= left_u
+    v -= low_v
+    node = warp + 2 * (left_u.to(tl.int32) * UP + low_v.to(tl.int32))
+    for axis in tl.static_range(2):
+        low = tl.load(node + axis, mask=inside, other=0.0) * (1.0 - u)
+        low += tl.load(node + axis + 2 * UP, mask=inside, other=0.0) * u
+        high = tl.load(node + axis + 2, mask=inside, other=0.0) * (1.0 - u)
+        high += tl.load(node + axis + 2 * UP + 2, mask=inside, other=0.0) * u
+        if axis == 0:
+            x += low * (1.0 - v) + high * v
+        else:
+            y += low * (1.0 - v) + high * v
+    return x, y
+
+
 @kernel
 def _shade(
     origins: tl.tensor,
@@ -87,6 +115,8 @@ def _shade(
     plane_layout: tl.tensor,
     weights: tl.tensor,
     biases: tl.tensor,
+    warp: tl.tensor,
+    warp_box: tl.tensor,
     out: tl.tensor,
     rays: tl.tensor,
     limit: tl.tensor,
@@ -100,6 +130,8 @@ def _shade(
     PLANE_F: tl.constexpr,
     W: tl.constexpr,
     RAW: tl.constexpr,
+    ACROSS: tl.constexpr,
+    UP: tl.constexpr,
     HALF: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
@@ -138,8 +170,12 @@ def _shade(
     number = 0
     while tl.max(going.to(tl.int32), axis=0) > 0:
         t = tl.load(times + tl.cast(number, tl.int64) * rays + ray, mask=going, other=0.0)
-        x = tl.minimum(tl.maximum((ox + t * dx - lx) / sx, 0.0), 1.0)
-        y = tl.minimum(tl.maximum((oy + t * dy - ly) / sy, 0.0), 1.0)
+        x = ox + t * dx
+        y = oy + t * dy
+        if ACROSS > 0:
+            x, y = _bent(x, y, going, warp, warp_box, ACROSS, UP)
+        x = tl.minimum(tl.maximum((x - lx) / sx, 0.0), 1.0)
+        y = tl.minimum(tl.maximum((y - ly) / sy, 0.0), 1.0)
         z = tl.minimum(tl.maximum((oz + t * dz - lz) / sz, 0.0), 1.0)
         spatial = encode_levels(
             x, y, z, going, space, space_scales, space_layout, 3, SPACE_LEVELS, SPACE_PADDED, SPACE_F, BLOCK
@@ -198,7 +234,7 @@ def shade(
     out = torch.zeros(count, 5, device=device)
     if count:
         weights = _packed(head).to(torch.float16 if half else torch.float32)
-        biases = [_filled(bias[None], 1, padded(width)) for bias in _biases(head)]
+        biases = [filled(bias[None], 1, padded(width)) for bias in _biases(head)]
         _shade[(programs(count, _BLOCK),)](
             *rays,
             traced.times,
@@ -213,6 +249,8 @@ def shade(
             *level_tensors(head.plane_spec, device),
             weights,
             torch.cat(biases).contiguous(),
+            out if head.warp is None else head.warp.contiguous(),
+            out if head.warp_box is None else head.warp_box.contiguous(),
             out,
             count,
             limit,
@@ -221,6 +259,7 @@ def shade(
             *sizes,
             padded(width),
             raw,
+            *((0, 0) if head.warp is None else head.warp.shape[:2]),
             half,
             _BLOCK,
             num_warps=4,
@@ -252,9 +291,9 @@ def _packed(head: FrozenHead) -> Tensor:
         (geometry, raw, width),
         (head.colour[1], width, 16),
     ]
-    return torch.cat([_filled(part.T, rows, columns).flatten() for part, rows, columns in parts])
+    return torch.cat([filled(part.T, rows, columns).flatten() for part, rows, columns in parts])
 
 
-def _filled(values: Tensor, rows: int, columns: int) -> Tensor:
-    """A matrix filled up with zeros to a size."""
+def filled(values: Tensor, rows: int, columns: int) -> Tensor:
+    """A (N, M) matrix filled up with zeros to (rows, columns)."""
     return functional.pad(values, (0, columns - values.shape[1], 0, rows - values.shape[0]))
