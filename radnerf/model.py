@@ -63,9 +63,10 @@ class HeadModel(nn.Module):
         linear_ear: Foretells the mouth beside the audio net.
         ear_share: (M,) float32 in [0, 1], the linear ear's part in the foretold mouth.
         mouth_gain: (M,) float32, amplification of the foretold mouth.
-        closed_mouth: (M,) float32, the mouth at rest; NaN when nobody measured it, and then it never comes to rest.
+        closed_mouth: (M,) float32, the mouth at rest.
         closed_code: (A,) float32, the audio code of a mouth at rest.
-        voice_mean, voice_std: (C,) float32, statistics of the training clip's speech; NaN when nobody measured them.
+        voice_mean, voice_std: (C,) float32, statistics of the training clip's speech. Both are 0 in a head from before
+            they were kept: its mouth never comes to rest, and other voices are taken as they are.
         mask: (G, G, G) bool, the cells worth sampling.
         aabb: (2, 3) float32, the box, cm, world.
     """
@@ -111,10 +112,10 @@ class HeadModel(nn.Module):
         self.register_buffer("feature_std", torch.ones(shape.features))
         self.register_buffer("ear_share", torch.zeros(shape.mouth))
         self.register_buffer("mouth_gain", torch.ones(shape.mouth))
-        self.register_buffer("closed_mouth", torch.full((shape.mouth,), torch.nan))
+        self.register_buffer("closed_mouth", torch.zeros(shape.mouth))
         self.register_buffer("closed_code", torch.zeros(shape.audio_code))
-        self.register_buffer("voice_mean", torch.full((shape.features,), torch.nan))
-        self.register_buffer("voice_std", torch.full((shape.features,), torch.nan))
+        self.register_buffer("voice_mean", torch.zeros(shape.features))
+        self.register_buffer("voice_std", torch.zeros(shape.features))
         size = shape.occupancy_resolution
         self.register_buffer("mask", torch.ones(size, size, size, dtype=torch.bool))
         self.register_buffer("aabb", aabb.clone())
@@ -155,7 +156,7 @@ class HeadModel(nn.Module):
         Returns:
             (T, C) float; the same when the training clip's voice was not measured.
         """
-        if bool(torch.isnan(self.voice_mean).any()):
+        if not bool(self.voice_std.any()):
             return features
         return matched(features, voice, self.voice_mean.to(features), self.voice_std.to(features))
 
@@ -178,7 +179,7 @@ class HeadModel(nn.Module):
         if bool((self.ear_share > 0).any()):
             mouth = mouth + self.ear_share * (self.linear_ear(features, frames) - mouth)
         mouth = mouth * self.mouth_gain
-        if gate is not None and shape.mouth and not bool(torch.isnan(self.closed_mouth).any()):
+        if gate is not None and shape.mouth and bool(self.voice_std.any()):
             follows = gate.to(device)[:, None]
             mouth = self.closed_mouth + follows * (mouth - self.closed_mouth)
             code = self.closed_code + follows * (code - self.closed_code)

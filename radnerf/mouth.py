@@ -10,6 +10,14 @@ from torch import Tensor, nn
 
 from radnerf.audio_net import AudioNet
 from radnerf.errors import Diverged
+from radnerf.linear_ear import LinearEar
+
+RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
+"""Penalties of the linear ear that are tried."""
+
+_TRUSTED_AGREEMENT = 0.4
+_SILENT_FRAMES = 8
+_CLOSED_QUANTILE = 0.25
 
 
 def mouth_components(opening: Tensor, width: Tensor, shape: Tensor, known: Tensor, components: int) -> Tensor:
@@ -55,6 +63,9 @@ class MouthLesson:
         rate: Adam's learning rate at the start; it falls to a tenth.
         weight_decay: AdamW's.
         noise: Standard deviation of the noise on standardised features.
+        level: Standard deviation of a stretch's offset, the same in all columns: another loudness.
+        mixing: Most of another stretch of the clip that is heard behind.
+        speed: Most by which a stretch is spoken faster or slower, as a share.
         mask_rows: Longest stretch of feature rows that is blanked in a pass.
         mask_columns: Most feature columns that are blanked in a pass.
         folds: Parts of the training frames that are foretold by a net that has not heard them.
@@ -64,26 +75,80 @@ class MouthLesson:
     runs: int = 3
     run_frames: int = 40
     rate: float = 4e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.1
     noise: float = 0.3
+    level: float = 0.2
+    mixing: float = 0.3
+    speed: float = 0.1
     mask_rows: int = 6
     mask_columns: int = 6
-    folds: int = 2
+    folds: int = 4
 
 
-def _disturbed(features: Tensor, lesson: MouthLesson, generator: torch.Generator) -> Tensor:
-    """Features with noise, blanked stretches of time and blanked bands (SpecAugment, arXiv 1904.08779)."""
-    rows, columns = features.shape
-    noisy = features + lesson.noise * torch.randn(features.shape, generator=generator)
-    for _ in range(max(1, rows // 100)):
-        length = int(torch.randint(lesson.mask_rows + 1, (1,), generator=generator))
-        start = int(torch.randint(rows, (1,), generator=generator))
-        noisy[start : start + length] = 0
-    count = int(torch.randint(lesson.mask_columns + 1, (1,), generator=generator))
-    if columns > count:
-        start = int(torch.randint(columns - count + 1, (1,), generator=generator))
-        noisy[:, start : start + count] = 0
-    return noisy
+_MARGIN_FRAMES = 12
+"""Neither a window nor the attention reaches further from a frame than this."""
+
+
+def _between(values: Tensor, places: Tensor) -> Tensor:
+    """Rows of (T, C) values at fractional places, linearly interpolated, held at the ends."""
+    places = places.clamp(0, len(values) - 1)
+    before = places.long().clamp(max=max(0, len(values) - 2))
+    share = (places - before).to(values.dtype)[:, None]
+    return values[before] * (1 - share) + values[(before + 1).clamp(max=len(values) - 1)] * share
+
+
+def _uniform(generator: torch.Generator) -> float:
+    """A number in [-1, 1)."""
+    return 2 * float(torch.rand(1, generator=generator)) - 1
+
+
+def _disturbed(rows: Tensor, features: Tensor, lesson: MouthLesson, generator: torch.Generator) -> Tensor:
+    """A stretch of features at another level, with other speech behind, noise, and blanks in time and in columns.
+
+    Blanking is SpecAugment's (arXiv 1904.08779).
+    """
+    count, columns = rows.shape
+    other = int(torch.randint(max(1, len(features) - count + 1), (1,), generator=generator))
+    behind = _between(features, other + torch.arange(count, dtype=rows.dtype))
+    rows = rows + lesson.mixing * float(torch.rand(1, generator=generator)) * behind
+    rows = rows + lesson.level * torch.randn(1, generator=generator)
+    rows = rows + lesson.noise * torch.randn(rows.shape, generator=generator)
+    length = int(torch.randint(lesson.mask_rows + 1, (1,), generator=generator))
+    start = int(torch.randint(count, (1,), generator=generator))
+    rows[start : start + length] = 0
+    blanked = int(torch.randint(lesson.mask_columns + 1, (1,), generator=generator))
+    if columns > blanked:
+        start = int(torch.randint(columns - blanked + 1, (1,), generator=generator))
+        rows[:, start : start + blanked] = 0
+    return rows
+
+
+def _stretches(
+    features: Tensor, mouth: Tensor, frames: Tensor, lesson: MouthLesson, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Disturbed stretches of the clip, one behind the other, each with a margin before and after.
+
+    Returns:
+        rows: (R, C) float, features.
+        places: (B,) int64, frames in them.
+        truth: (B, M) float, the mouth in those frames; NaN where it is not to be learnt from.
+    """
+    known = torch.full_like(mouth, torch.nan)
+    known[frames] = mouth[frames]
+    span = lesson.run_frames + 2 * _MARGIN_FRAMES
+    rows, places, truth = [], [], []
+    for run in range(lesson.runs):
+        start = int(frames[torch.randint(max(1, len(frames) - lesson.run_frames + 1), (1,), generator=generator)])
+        pace = 1 + lesson.speed * _uniform(generator)
+        middle = start + lesson.run_frames / 2
+        heard = 2 * middle + (torch.arange(2 * span, dtype=features.dtype) - span) * pace
+        rows.append(_disturbed(_between(features, heard), features, lesson, generator))
+        shown = torch.arange(lesson.run_frames)
+        places.append(run * span + _MARGIN_FRAMES + shown)
+        seen = middle + (shown - lesson.run_frames / 2) * pace
+        within = (seen >= 0) & (seen <= len(mouth) - 1)
+        truth.append(torch.where(within[:, None], _between(known, seen), torch.nan))
+    return torch.cat(rows), torch.cat(places), torch.cat(truth)
 
 
 def teach_mouth(
@@ -109,13 +174,13 @@ def teach_mouth(
     Raises:
         Diverged: The loss is not finite.
     """
-    optimiser = torch.optim.AdamW(net.parameters(), lr=lesson.rate, weight_decay=lesson.weight_decay)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=lesson.rate, weight_decay=lesson.weight_decay, fused=True)
     falling = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 0.1 ** (step / max(1, lesson.steps)))
     for step in range(lesson.steps):
-        starts = torch.randint(max(1, len(frames) - lesson.run_frames + 1), (lesson.runs, 1), generator=generator)
-        chosen = frames[(starts + torch.arange(lesson.run_frames)).clamp(max=len(frames) - 1).flatten()]
-        _, foretold = net(_disturbed(features, lesson, generator), chosen)
-        loss = nn.functional.smooth_l1_loss(foretold, mouth[chosen])
+        rows, places, truth = _stretches(features, mouth, frames, lesson, generator)
+        learnt = torch.isfinite(truth[:, 0])
+        _, foretold = net(rows, places)
+        loss = nn.functional.smooth_l1_loss(foretold[learnt], truth[learnt])
         if not torch.isfinite(loss):
             raise Diverged(f"the audio net's loss is {loss.item()}", hint="lower head.network_rate")
         optimiser.zero_grad(set_to_none=True)
@@ -123,6 +188,33 @@ def teach_mouth(
         optimiser.step()
         falling.step()
         on_step(step + 1)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A part of the training frames, and what may be learnt from when it is to be foretold unheard.
+
+    Attributes:
+        held: (H,) int64, places in the list of training frames.
+        kept: (K,) int64, frames.
+    """
+
+    held: Tensor
+    kept: Tensor
+
+
+def folds_of(frames: Tensor, count: int) -> list[Fold]:
+    """Part the training frames; no window reaches from a kept frame into the part that is held back.
+
+    Args:
+        frames: (F,) int64, the training frames, ascending.
+        count: Parts.
+    """
+    folds = []
+    for held in torch.arange(len(frames)).chunk(count):
+        first, last = int(frames[held[0]]), int(frames[held[-1]])
+        folds.append(Fold(held, frames[(frames < first - _MARGIN_FRAMES) | (frames > last + _MARGIN_FRAMES)]))
+    return folds
 
 
 def foretell_unheard(
@@ -148,17 +240,85 @@ def foretell_unheard(
     Returns:
         (F, M) float, what was foretold of ``mouth[frames]``.
     """
-    guard = 12  # frames: neither a window nor the attention reaches from a kept frame into the fold
     foretold = torch.zeros(len(frames), mouth.shape[1])
-    for fold, held in enumerate(torch.arange(len(frames)).chunk(lesson.folds)):
-        first, last = int(frames[held[0]]), int(frames[held[-1]])
-        kept = frames[(frames < first - guard) | (frames > last + guard)]
+    for number, fold in enumerate(folds_of(frames, lesson.folds)):
         net = make_net()
-        done = fold * lesson.steps
-        teach_mouth(net, features, mouth, kept, lesson, generator, lambda step, done=done: on_step(done + step))  # type: ignore[misc]
+        done = number * lesson.steps
+        teach_mouth(net, features, mouth, fold.kept, lesson, generator, lambda step, done=done: on_step(done + step))  # type: ignore[misc]
         with torch.no_grad():
-            foretold[held] = net(features, frames[held])[1]
+            foretold[fold.held] = net(features, frames[fold.held])[1]
     return foretold
+
+
+def fit_ear(ear: LinearEar, features: Tensor, mouth: Tensor, frames: Tensor, folds: int, weights: Tensor) -> Tensor:
+    """Fit the linear ear with the penalty that foretells unheard frames best.
+
+    Args:
+        ear: Is fitted to all frames, in place.
+        features: (T, C) float, standardised.
+        mouth: (N, M) float, standardised components.
+        frames: (F,) int64, the training frames, ascending.
+        folds: As in ``foretell_unheard``.
+        weights: (C,) float > 0, as ``LinearEar.fit`` takes them.
+
+    Returns:
+        (F, M) float, what was foretold of ``mouth[frames]`` unheard, with that penalty.
+    """
+    best, best_error, best_ridge = torch.zeros(len(frames), mouth.shape[1]), torch.inf, RIDGES[-1]
+    for ridge in RIDGES:
+        foretold = torch.zeros_like(best)
+        for fold in folds_of(frames, folds):
+            ear.fit(features, mouth, fold.kept, ridge, weights)
+            foretold[fold.held] = ear(features, frames[fold.held])
+        # Opening and width are what is seen first.
+        error = float((foretold - mouth[frames])[:, :2].square().mean())
+        if error < best_error:
+            best, best_error, best_ridge = foretold, error, ridge
+    ear.fit(features, mouth, frames, best_ridge, weights)
+    return best
+
+
+def ear_share(net: Tensor, ear: Tensor, truth: Tensor) -> Tensor:
+    """How much of the linear ear to take, and the rest of the audio net, component by component.
+
+    Args:
+        net: (F, M) float, what the audio net foretold of frames that it had not learnt from.
+        ear: (F, M) float, what the linear ear did.
+        truth: (F, M) float.
+
+    Returns:
+        (M,) float in {0, 0.25, 0.5, 0.75, 1}, what correlates best with the truth; a half where all are equal.
+    """
+    choices = torch.tensor([0.5, 0.25, 0.75, 0.0, 1.0])
+    agreement = torch.stack([correlation(share * ear + (1 - share) * net, truth) for share in choices])
+    return choices[agreement.argmax(0)]
+
+
+def correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Pearson's, column by column, (M,); 0 where a column does not move."""
+    one, other = one - one.mean(0), other - other.mean(0)
+    spread = (one.square().mean(0) * other.square().mean(0)).sqrt()
+    return torch.where(spread > 1e-9, (one * other).mean(0) / spread.clamp(min=1e-9), 0)
+
+
+def closed_frames(opening: Tensor, gate: Tensor) -> Tensor:
+    """The frames that show how this person's mouth rests.
+
+    Args:
+        opening: (F,) float, of the training frames.
+        gate: (F,) float in [0, 1], how far the lips follow the sound there.
+
+    Returns:
+        (K,) int64, places in the list of training frames, K >= 1: of those in which nobody speaks the more closed
+        half, when they last a third of a second and that half is no more open than the mouth usually is; else the
+        tenth of all frames with the smallest opening.
+    """
+    silent = torch.nonzero(gate <= 0)[:, 0]
+    if len(silent) >= _SILENT_FRAMES:
+        rest = silent[opening[silent] <= opening[silent].median()]
+        if opening[rest].mean() <= opening.quantile(_CLOSED_QUANTILE):
+            return rest
+    return torch.nonzero(opening <= opening.quantile(0.1))[:, 0]
 
 
 def amplitude_gain(foretold: Tensor, truth: Tensor, most: float = 2.0) -> Tensor:
@@ -179,5 +339,5 @@ def amplitude_gain(foretold: Tensor, truth: Tensor, most: float = 2.0) -> Tensor
     spread = centred.std(0).clamp(min=1e-6)
     agreement = (centred * target).mean(0) / (spread * target.std(0).clamp(min=1e-6))
     gain = (target.std(0) / spread).clamp(1.0, most)
-    # Amplifying noise is worse than a small mouth: take the gain in as far as the two agree.
-    return 1 + (gain - 1) * agreement.clamp(0, 1)
+    # Amplifying noise is worse than a small mouth: what hardly agrees with the truth is taken back.
+    return 1 + (gain - 1) * (agreement / _TRUSTED_AGREEMENT).clamp(0, 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from stages.errors import BadInput
 from stages.formats import SAMPLE_RATE_HZ, AudioFeatures
 from stages.settings import AudioSettings
+from stages.sound.activity import activity
 from stages.sound.front_end import SILENT_BELOW_DB, gain_for, levels_db, load_front_end
 from stages.sound.wav import Sound, open_sound
 
@@ -51,10 +52,10 @@ def run(inputs: Inputs, outputs: Outputs, settings: AudioSettings) -> None:
     front_end = load_front_end(settings)
     with open_sound(inputs.audio) as sound:
         level_db = levels_db(sound)
-        values = front_end.features(sound, gain_for(level_db))
-    AudioFeatures(values=values, level_db=level_db, front_end=front_end.name, model=front_end.model).save(
-        outputs.features
-    )
+        gain = gain_for(level_db)
+        values = front_end.features(sound, gain)
+        voiced = activity(sound, level_db, gain)
+    AudioFeatures(values, level_db, front_end.name, front_end.model, voiced).save(outputs.features)
 
 
 def check(path: Path) -> float:

@@ -16,6 +16,10 @@ from stages.formats import AudioFeatures
 from stages.settings import HeadSettings
 from stages.settings_reading import to_mapping
 
+_LATER = (
+    "linear_ear.weight", "linear_ear.offset", "ear_share", "closed_mouth", "closed_code", "voice_mean", "voice_std",
+)  # fmt: skip
+
 
 def save_head(path: Path, model: HeadModel, settings: HeadSettings, features: AudioFeatures) -> None:
     """Write a trained head.
@@ -62,7 +66,9 @@ def load_head(
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         first = " ".join(str(error).split())[:200]
         raise BadInput(f"{path} is damaged: {first}", hint="delete it and train again") from error
-    restore(model, tensors, path)
+    # Heads from before these were kept: their mouth does not come to rest, and other voices are taken as they are.
+    kept = model.state_dict()
+    restore(model, {name: kept[name] for name in _LATER if name in kept} | tensors, path)
     model.use_backend(backend)
     model.to(device).eval().requires_grad_(requires_grad=False)
     return model, header

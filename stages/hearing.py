@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radnerf.model import HeadModel
+from radnerf.silence import mouth_gate
+from radnerf.voice import Voice, VoiceMeter
 from stages.errors import BadInput, RadnerfError
-from stages.formats import FEATURE_RATE_HZ, FPS
+from stages.formats import FEATURE_RATE_HZ, FPS, AudioFeatures
 
 ROWS_PER_FRAME = FEATURE_RATE_HZ // FPS
 """Feature rows that pass while one frame is shown."""
 
+_LEADING_COLUMNS = {"both": 40}
+_BLOCK_ROWS = 3000
 _MARGIN_FRAMES = 16  # the audio net looks eight frames back at most, half a window included
 
 
@@ -34,16 +39,40 @@ class Features:
         values: (T, C) float32, 50 rows a second; a memory map.
         front_end: What made them.
         model: What identifies the front end's weights.
+        voiced: (T,) float32 in [0, 1], whether somebody speaks.
     """
 
     values: NDArray[np.float32]
     front_end: str
     model: str
+    voiced: NDArray[np.float32]
 
     @property
     def frames(self) -> int:
         """Frames that the sound lasts, the last one begun counted as whole: ``ceil(25 * seconds)``."""
         return -(-len(self.values) // ROWS_PER_FRAME)
+
+    @cached_property
+    def gate(self) -> Tensor:
+        """How far the lips follow the sound, (frames,) float32 in [0, 1]."""
+        return mouth_gate(torch.from_numpy(self.voiced), self.frames)
+
+    @cached_property
+    def voice(self) -> Voice:
+        """Statistics of the rows in which somebody speaks, taken in one pass over the file."""
+        meter = VoiceMeter(self.values.shape[1])
+        for first in range(0, len(self.values), _BLOCK_ROWS):
+            block = slice(first, first + _BLOCK_ROWS)
+            meter.hear(torch.from_numpy(np.array(self.values[block])), torch.from_numpy(self.voiced[block]))
+        return meter.voice()
+
+
+def net_features(features: AudioFeatures) -> int:
+    """Leading columns that the audio net is to hear: of two front ends in one the log-mel bands; 0 for all.
+
+    A net of this size does not learn to hear in many hundred columns from a short clip; the linear ear does.
+    """
+    return _LEADING_COLUMNS.get(features.front_end, 0)
 
 
 @contextmanager
@@ -65,6 +94,7 @@ def open_features(path: Path) -> Iterator[Features]:
                 _unpack(packed, plain)
             with np.load(path, allow_pickle=False) as bundle:
                 names = str(bundle["front_end"]), str(bundle["model"])
+                voiced = np.asarray(bundle["voiced"], np.float32) if "voiced" in bundle else None
             values = np.load(plain, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError as error:
             raise BadInput(f"{path} is missing", hint="run the audio stage") from error
@@ -72,7 +102,12 @@ def open_features(path: Path) -> Iterator[Features]:
             raise BadInput(f"{path} is damaged: {error}", hint=hint) from error
         if values.dtype != np.float32 or values.ndim != 2 or len(values) == 0:
             raise BadInput(f"{path} holds {values.dtype} {values.shape}, not (T, C) float32", hint=hint)
-        yield Features(values, *names)
+        if voiced is None:
+            # From before the voice was looked for: speech throughout.
+            voiced = np.ones(len(values), np.float32)
+        if voiced.shape != values.shape[:1]:
+            raise BadInput(f"{path} has {len(voiced)} rows of voice beside {len(values)} of features", hint=hint)
+        yield Features(values, *names, voiced)
 
 
 def _unpack(packed: Any, plain: Path) -> None:  # noqa: ANN401 - zipfile's stream type is private
@@ -135,4 +170,9 @@ def hear(head: HeadModel, features: Features, first: int, last: int) -> tuple[Te
         raise BadInput(
             f"the audio features near {first / FPS:.1f} s are not finite", hint="delete them and run the stage again"
         )
-    return head.hear(head.standardised(torch.from_numpy(rows)), torch.arange(first - begin, last - begin))
+    # Beyond the sound's end, the mouth rests.
+    gate = torch.zeros(last - first)
+    heard = features.gate[first:last]
+    gate[: len(heard)] = heard
+    matched = head.standardised(head.in_own_voice(torch.from_numpy(rows), features.voice))
+    return head.hear(matched, torch.arange(first - begin, last - begin), gate)

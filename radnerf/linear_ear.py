@@ -1,0 +1,86 @@
+"""The mouth's shape as a linear function of the sound around a frame: a second opinion beside the audio net."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+REACH = 3
+"""Frames on each side that are looked at."""
+
+
+def frame_surroundings(features: Tensor, frames: Tensor) -> Tensor:
+    """The features of a frame and of its neighbours, each the mean of the two rows that meet at the frame's instant.
+
+    Args:
+        features: (T, C) float, 50 rows a second.
+        frames: (B,) int64, frame numbers at 25 a second; may lie outside the recording.
+
+    Returns:
+        (B, 7 C) float; rows outside the recording repeat its ends.
+    """
+    around = 2 * (frames[:, None] + torch.arange(-REACH, REACH + 1, device=frames.device))
+    last = len(features) - 1
+    return 0.5 * (features[(around - 1).clamp(0, last)] + features[around.clamp(0, last)]).flatten(1)
+
+
+class LinearEar(nn.Module):
+    """Ridge regression; it has no parameters that a gradient reaches.
+
+    Attributes:
+        weight: (7 C, M) float32.
+        offset: (M,) float32.
+    """
+
+    weight: Tensor
+    offset: Tensor
+
+    def __init__(self, features: int, mouth: int) -> None:
+        """Foretell nothing yet.
+
+        Args:
+            features: Columns C of the audio features.
+            mouth: Components M of the mouth shape.
+        """
+        super().__init__()
+        self.register_buffer("weight", torch.zeros((2 * REACH + 1) * features, mouth))
+        self.register_buffer("offset", torch.zeros(mouth))
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        """The mouth of some frames.
+
+        Args:
+            features: (T, C) float, standardised, 50 rows a second.
+            frames: (B,) int64.
+
+        Returns:
+            (B, M) float, standardised units.
+        """
+        return frame_surroundings(features, frames) @ self.weight + self.offset
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, mouth: Tensor, frames: Tensor, ridge: float, weights: Tensor) -> None:
+        """Learn from some frames, in closed form.
+
+        Args:
+            features: (T, C) float, standardised.
+            mouth: (N, M) float, standardised components, frame i at feature row 2 i.
+            frames: (F,) int64, the frames to learn from.
+            ridge: Penalty on the weights, in units of the surroundings' mean square.
+            weights: (C,) float > 0, how much each column is listened to; a greater one is penalised less.
+        """
+        scale = weights.double().repeat(2 * REACH + 1)
+        seen = frame_surroundings(features, frames).double() * scale
+        target = mouth[frames].double()
+        middle, level = seen.mean(0), target.mean(0)
+        seen = seen - middle
+        # As many unknowns as frames or as columns, whichever are fewer.
+        penalty = ridge * float(scale.square().sum())
+        if len(seen) <= seen.shape[1]:
+            within = seen @ seen.T + penalty * torch.eye(len(seen), dtype=seen.dtype)
+            weight = seen.T @ torch.linalg.solve(within, target - level)
+        else:
+            within = seen.T @ seen + penalty * torch.eye(seen.shape[1], dtype=seen.dtype)
+            weight = torch.linalg.solve(within, seen.T @ (target - level))
+        self.weight.copy_(scale[:, None] * weight)
+        self.offset.copy_(level - middle @ weight)
