@@ -104,6 +104,10 @@ def _unexpected(error: Exception) -> int:
         return _say(" ".join(usage().split()), f"see '{path} --help'", USAGE)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _say("the disk is full", "free some space; the same command goes on where it stopped", FAILED)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return _say(f"the name {str(error.filename)[:40]!r}… is too long", "give a shorter one", USAGE)
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return _say(f"{error.filename} cannot be used: {error.strerror}", "check its rights and its disk", USAGE)
     what = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         where = "the GPU's memory" if type(error).__name__ == "OutOfMemoryError" else "memory"

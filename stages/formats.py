@@ -301,8 +301,13 @@ class _Arrays:
         """Write the bundle as a compressed npz, atomically."""
         arrays = {name: getattr(self, name) for name in self.SCHEMA}
         texts = {item.name: np.asarray(getattr(self, item.name)) for item in fields(self)} | arrays
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, **texts)
+        # Not numpy's own: it stamps the time into the file, and on a full disk leaves its zip open.
+        with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as stored:
+            for name, array in texts.items():
+                member = zipfile.ZipInfo(f"{name}.npy")
+                member.compress_type = zipfile.ZIP_DEFLATED
+                with stored.open(member, "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)  # type: ignore[no-untyped-call]
 
     @classmethod
     def load(cls, path: Path) -> Self:
