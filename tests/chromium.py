@@ -18,7 +18,7 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 """Programs that can be driven, in the order in which they are looked for."""
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """How long an answer may take."""
 
 _FLAGS = (
