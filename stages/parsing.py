@@ -141,7 +141,11 @@ def _label(moment: Moment, guide: UInt8, head: HeadFrame) -> UInt8:
     small_guide = luminance(moment.rgb)
     radius = max(1, round(_EDGE_RADIUS * len(small_guide)))
     full_guide = guide.astype(np.float32) / 255
-    return label_frame(guided_upsample(full_guide, small_guide, moment.shares, radius, _EDGE_EPSILON), head)
+    hair, skin, cloth = cv2.split(
+        guided_upsample(full_guide, small_guide, moment.shares[..., 1:], radius, _EDGE_EPSILON)
+    )
+    # The filter is linear and keeps constants: what is left of 1 is the fourth share, filtered.
+    return label_frame(np.asarray(cv2.merge([1 - hair - skin - cloth, hair, skin, cloth]), np.float32), head)
 
 
 def _small(rgb: UInt8, size_px: int) -> UInt8:

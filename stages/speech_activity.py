@@ -22,7 +22,7 @@ def load_activity(path: Path, frames: int) -> Floats:
     """How much of each frame is speech: what the features' file says of it, or else told by the level.
 
     Args:
-        path: ``AudioFeatures`` (npz); ``activity``, one value a row or a frame in [0, 1], may be among its arrays.
+        path: ``AudioFeatures`` (npz); ``voiced``, one value a row in [0, 1], may be among its arrays.
         frames: Of the video.
 
     Returns:
@@ -33,7 +33,7 @@ def load_activity(path: Path, frames: int) -> Floats:
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            told = stored["activity"] if "activity" in stored.files else from_level(stored["level_db"])
+            told = stored["voiced"] if "voiced" in stored.files else from_level(stored["level_db"])
             told = np.asarray(told, np.float64)
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing", hint="run the audio stage") from error

@@ -79,10 +79,10 @@ def test_activity_tells_speech_from_rest_and_prefers_what_the_file_says(tmp_path
     np.testing.assert_array_equal(from_level(level - 15), from_level(level))
     np.testing.assert_array_equal(from_level(np.full(9, -90, np.float32)), np.zeros(9))
     for told in (np.linspace(0, 1, 100), np.linspace(0, 1, 200)):
-        np.savez(path, level_db=level, activity=told)
+        np.savez(path, level_db=level, voiced=told)
         np.testing.assert_allclose(load_activity(path, 100), np.linspace(0, 1, 100), atol=0.01)
     assert len(load_activity(path, 130)) == 130
-    np.savez(path, level_db=level, activity=np.zeros((3, 2)))
+    np.savez(path, level_db=level, voiced=np.zeros((3, 2)))
     with pytest.raises(BadInput, match="damaged"):
         load_activity(path, 100)
     with pytest.raises(BadInput, match="missing"):

@@ -256,6 +256,18 @@ def test_clean_leaves_clean_maps_alone(head: HeadFrame) -> None:
     assert (clean(labels, head) == labels).all()
 
 
+def test_a_dark_lock_stays_with_the_head_and_the_corner_of_a_shoulder_with_the_torso(head: HeadFrame) -> None:
+    labels = np.full((SIZE, SIZE), HEAD, np.uint8)
+    labels[:40] = BACKGROUND
+    labels[150:, 30:38] = TORSO
+    labels[-9:, -9:] = TORSO
+    cleaned = clean(labels, head)
+    assert (cleaned[150:, 30:38] == HEAD).all()
+    assert (cleaned[-9:, -9:] == TORSO).all()
+    labels[150:, :90] = TORSO  # as wide as a shoulder
+    assert (clean(labels, head)[150:, :90] == TORSO).all()
+
+
 def test_guided_filter_keeps_constants_and_snaps_to_edges() -> None:
     guide = np.zeros((128, 128), np.float32)
     guide[:, 60:] = 1

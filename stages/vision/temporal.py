@@ -45,17 +45,18 @@ def blend_over_time(moments: Iterable[Moment], radius: int, tolerance: float = 1
         Every frame, in order, with its shares blended.
     """
     falloff = np.exp(-0.5 * (np.arange(256) / tolerance) ** 2).astype(np.float32)
+    alike: dict[tuple[int, int], Float32] = {}
     window: deque[Moment] = deque()
     waiting: deque[Moment] = deque()
     for moment in moments:
         window.append(moment)
         waiting.append(moment)
         while waiting and waiting[0].index + radius <= moment.index:
-            yield _blend(waiting.popleft(), window, radius, falloff)
+            yield _blend(waiting.popleft(), window, radius, falloff, alike)
         while window and waiting and window[0].index < waiting[0].index - radius:
             window.popleft()
     while waiting:
-        yield _blend(waiting.popleft(), window, radius, falloff)
+        yield _blend(waiting.popleft(), window, radius, falloff, alike)
 
 
 def change_of_colour(one: UInt8, other: UInt8) -> UInt8:
@@ -64,18 +65,24 @@ def change_of_colour(one: UInt8, other: UInt8) -> UInt8:
     return np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)
 
 
-def _blend(centre: Moment, window: Iterable[Moment], radius: int, falloff: Float32) -> Moment:
-    total = centre.shares.copy()
+def _blend(
+    centre: Moment, window: Iterable[Moment], radius: int, falloff: Float32, alike: dict[tuple[int, int], Float32]
+) -> Moment:
+    """One frame's average; ``alike`` keeps how like two frames are until the later one has had its turn."""
+    total = list(cv2.split(centre.shares))
     weights = np.ones(centre.rgb.shape[:2], np.float32)
     for other in window:
         lag = abs(other.index - centre.index)
-        if 0 < lag <= radius:
-            change = change_of_colour(centre.rgb, other.rgb)
-            weight = cv2.LUT(change, falloff) * np.float32(1 - lag / (radius + 1))
-            total += _repeated(weight, total) * other.shares
-            weights += weight
-    return Moment(centre.index, centre.rgb, total / _repeated(weights, total))
-
-
-def _repeated(plane: Float32, like: Float32) -> Float32:
-    return np.asarray(cv2.merge([plane] * like.shape[2]), np.float32).reshape(like.shape)
+        if not 0 < lag <= radius:
+            continue
+        if other.index < centre.index:
+            likeness = alike.pop((other.index, centre.index))
+        else:
+            likeness = cv2.LUT(change_of_colour(centre.rgb, other.rgb), falloff)
+            alike[centre.index, other.index] = likeness
+        weight = likeness * np.float32(1 - lag / (radius + 1))
+        for plane, values in zip(total, cv2.split(other.shares), strict=True):
+            cv2.accumulateProduct(weight, values, plane)
+        weights += weight
+    scale = 1 / weights
+    return Moment(centre.index, centre.rgb, np.asarray(cv2.merge([plane * scale for plane in total]), np.float32))
