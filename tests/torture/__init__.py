@@ -1,0 +1,1 @@
+"""Faults by the dozen: kills at random points, and runs that are long."""
