@@ -26,6 +26,7 @@ from stages.media_info import (
     require_audio,
     require_video,
 )
+from stages.video_encoder import Encoder, encoder_options
 
 __all__ = [
     "Filter",
@@ -276,6 +277,7 @@ class VideoWriter:
         crf: int = 18,
         preset: str = "medium",
         metadata: Mapping[str, str] | None = None,
+        encoder: Encoder = "libx264",
     ) -> None:
         """Start the encoder.
 
@@ -290,6 +292,7 @@ class VideoWriter:
             crf: x264's constant rate factor: lower is better and bigger.
             preset: x264's speed preset.
             metadata: Tags of the container.
+            encoder: As ``stages.video_encoder.choose_encoder`` chose it.
 
         Raises:
             BadInput: The audio file is bad or has no sound.
@@ -304,7 +307,7 @@ class VideoWriter:
         picture = picture.filter("scale", out_color_matrix="bt709", out_range="tv", flags="accurate_rnd+lanczos")
         tagged = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "range": "tv"}
         streams = [picture.filter("format", "yuv420p").filter("setparams", **tagged)]
-        options: dict[str, str | int] = {"c:v": "libx264", "crf": crf, "preset": preset, "pix_fmt": "yuv420p"}
+        options = {**encoder_options(encoder, crf, preset), "pix_fmt": "yuv420p"}
         # Once more for the encoder: before ffmpeg 5 it does not look at what the frames say.
         options |= {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv"}
         if audio is not None:

@@ -43,6 +43,7 @@ from stages.speech_activity import load_activity
 from stages.speech_job import SpeechJob, load_job
 from stages.torso_file import load_torso
 from stages.training_data import camera_of
+from stages.video_encoder import choose_encoder
 
 _FRAMES_AT_ONCE = 250  # whose sound is heard together; ten seconds
 _LEAST_SIZE_PX = 16
@@ -241,6 +242,7 @@ def _write(
                 audio=inputs.speech,
                 length=features.frames,
                 crf=settings.crf,
+                encoder=choose_encoder((side, side), on_gpu=scene.head.aabb.device.type == "cuda"),
                 metadata=container_metadata(job.subject, model_version, job.consent),
             ) as writer,
             FrameQueue(writer) as waiting,

@@ -24,13 +24,13 @@ class _Entry:
     """A backend that may be here.
 
     Attributes:
-        module: The module whose ``BACKEND`` is the backend; None while this version has none.
+        module: The module whose ``BACKEND`` is the backend.
         needs: Packages that the module imports.
         devices: Types of device that it serves; empty for all.
         hint: What to do when it is missing.
     """
 
-    module: str | None
+    module: str
     needs: tuple[str, ...]
     devices: tuple[str, ...]
     hint: str
@@ -43,8 +43,8 @@ _LEAST_CAPABILITY = 8
 
 # Best first: "auto" takes the first that is here and serves the device.
 _REGISTRY = {
-    "tcnn": _Entry(None, ("tinycudann",), ("cuda",), _USE_INSTEAD),
     "triton": _Entry("radnerf.kernels.triton_backend", ("triton",), ("cuda",), _USE_INSTEAD),
+    "tcnn": _Entry("radnerf.kernels.tcnn", ("tinycudann", "triton"), ("cuda",), _USE_INSTEAD),
     "cpu": _Entry("radnerf.kernels.cpu", ("numba",), ("cpu",), "pip install numba"),
     "reference": _Entry("radnerf.kernels.reference", (), (), ""),
 }
@@ -96,9 +96,7 @@ def get_backend(name: str = "auto", device: torch.device | str = "cpu") -> Backe
 def _why_not(name: str) -> str:
     """Return why a registered backend cannot be used on this machine; empty if it can."""
     entry = _REGISTRY[name]
-    if entry.module is None:
-        return "not in this version of radnerf"
-    if entry.devices == ("cuda",) and (lacking := _gpu_lacks(name)):
+    if entry.devices == ("cuda",) and (lacking := _gpu_lacks()):
         return lacking
     for package in entry.needs:
         try:
@@ -109,12 +107,10 @@ def _why_not(name: str) -> str:
     return ""
 
 
-def _gpu_lacks(name: str) -> str:
+def _gpu_lacks() -> str:
     """Return what keeps this machine from running a backend's kernels on an NVIDIA GPU; empty if nothing."""
     if not torch.cuda.is_available():
         return "torch sees no NVIDIA GPU"
-    if name != "triton":
-        return ""
     major, minor = torch.cuda.get_device_capability()
     if major < _LEAST_CAPABILITY:
         return f"the GPU has compute capability {major}.{minor}, and Triton needs {_LEAST_CAPABILITY}.0"
@@ -125,7 +121,4 @@ def _gpu_lacks(name: str) -> str:
 
 @cache
 def _load(name: str) -> Backend:
-    module = _REGISTRY[name].module
-    if module is None:
-        raise BackendUnavailable(f"backend {name}: not in this version of radnerf", hint=_USE_INSTEAD)
-    return cast("Backend", importlib.import_module(module).BACKEND)
+    return cast("Backend", importlib.import_module(_REGISTRY[name].module).BACKEND)
