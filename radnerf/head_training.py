@@ -107,7 +107,7 @@ APPEARANCE_DROP = 0.5
 SHUT_BELOW = 0.6
 """Openness of the eyes below which a frame counts as a blink's."""
 
-BLINK_SHARE = 0.15
+BLINK_SHARE = 0.05
 """Share of the drawn frames that are a blink's, where the clip has any: blinks are rare, and seen at once if wrong."""
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]

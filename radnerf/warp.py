@@ -19,9 +19,9 @@ MARGIN_CM = 4.0
 """By how much the lattice reaches beyond the landmarks; there the displacement has faded."""
 
 _NEAR = 12  # landmarks that a node looks at: beyond them a Gaussian's weight is next to nothing
-_LEAST_SPREAD_CM, _MOST_SPREAD_CM = 0.2, 1.0
-_SPREAD = 0.7  # a landmark's Gaussian over its distance to its neighbours
-_STILL_CM = 0.02  # for a driving number's whole unit
+_LEAST_SPREAD_CM, _MOST_SPREAD_CM = 0.12, 1.0
+_SPREAD = 0.45  # a landmark's Gaussian over its distance to its neighbours
+_STILL_CM = 1e-4  # for a driving number's whole unit
 _FADE = 1e-2  # weight of standing still, which wins where no landmark is near
 
 

@@ -9,8 +9,7 @@ specification.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,20 +17,15 @@ from numba import prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from radnerf.encoding import spherical_harmonics
+from radnerf.kernels.cpu_field import BLOCK, VIEWS, PackedHead, evaluate, exp, pack, scratch
 from radnerf.kernels.cpu_jit import follow_torch_threads, inlined, parallel
-from radnerf.kernels.cpu_simd import LANES, POINTS_A_BLEND, ROWS, TILE, blend_corners, grid_corners, product_tile
+from radnerf.kernels.cpu_simd import TILE
 from radnerf.kernels.cpu_walk import occupied_runs, place_on_runs
 
 if TYPE_CHECKING:
-    from radnerf.grid import GridSpec
     from radnerf.kernels.protocol import FrozenHead
 
 Floats = NDArray[np.float32]
-Words = NDArray[np.uint32]
-
-BLOCK = 2 * TILE
-"""Points that are evaluated together."""
 
 RAYS_AT_ONCE = 512
 """Rays that a thread takes at once: their waves fill many blocks, and their numbers fit the cache."""
@@ -39,189 +33,7 @@ RAYS_AT_ONCE = 512
 SAMPLES_A_WAVE = 2
 """Samples of a ray that are evaluated before asking whether it is opaque."""
 
-_VIEWS = 16
-_LOG2_E = np.float32(1.4426950408889634)
-_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-_NO_FLOOR = np.float32(-np.inf)
-_0F, _1F, _2F = np.float32(0), np.float32(1), np.float32(2)
-
-
-class PackedHead(NamedTuple):
-    """A frozen head as the kernel reads it.
-
-    Attributes:
-        space, plane: The tables, flat.
-        space_scales, space_levels, plane_scales, plane_levels: A level's scale, and its resolution, offset, entries
-            and whether it is hashed.
-        space_features, plane_features: Features a level.
-        weights: All matrices, tile after tile of rows, inner index before row.
-        places: (8,) int64 where each of the eight matrices begins in ``weights``.
-        biases: All biases, then zeros.
-        hidden: Width of the hidden layers.
-        shift, most: Of the density's activation.
-        warp: (X, Y, 2) float32, cm, added to a point's x and y; (1, 1, 2) for nothing.
-        warp_low: (2,) float32, cm, the warp's least corner.
-        warp_rate: (2,) float32, nodes a cm.
-    """
-
-    space: Floats
-    space_scales: Floats
-    space_levels: Words
-    space_features: int
-    plane: Floats
-    plane_scales: Floats
-    plane_levels: Words
-    plane_features: int
-    weights: Floats
-    places: NDArray[np.int64]
-    biases: Floats
-    hidden: int
-    shift: np.float32
-    most: np.float32
-    warp: Floats
-    warp_low: Floats
-    warp_rate: Floats
-
-
-def _tiled(weight: Tensor) -> Floats:
-    """A matrix (rows, inner) as the kernel reads it: tiles of ``ROWS`` rows, the last one narrower."""
-    matrix: Floats = weight.detach().numpy()
-    tiles = [matrix[first : first + ROWS].T.ravel() for first in range(0, len(matrix), ROWS)]
-    whole: Floats = np.concatenate(tiles).astype(np.float32)
-    return whole
-
-
-def pack(head: FrozenHead) -> PackedHead:
-    """Lay a frozen head out for the kernel.
-
-    Args:
-        head: On the CPU, float32.
-
-    Returns:
-        The packed head; the tables share the head's memory.
-    """
-    hidden = len(head.motion_bias)
-    # The colour's input is the density's output, raw density first, and then the views.
-    colour = head.colour[0]
-    colour = torch.cat([torch.zeros(hidden, 1), colour[:, _VIEWS:], colour[:, :_VIEWS]], dim=1)
-    matrices = [_tiled(weight) for weight in (*head.motion, *head.density, colour, head.colour[1])]
-    places = np.cumsum([0, *[len(matrix) for matrix in matrices[:-1]]])
-    nothing = torch.zeros(hidden)
-    warp, box = torch.zeros(1, 1, 2), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
-    if head.warp is not None and head.warp_box is not None:
-        warp, box = head.warp.detach(), head.warp_box.detach()
-    biases = torch.cat([head.motion_bias, head.density_bias, head.colour_bias, nothing])
-    return PackedHead(
-        space=head.space.detach().numpy().reshape(-1),
-        space_scales=_levels(head.space_spec)[0],
-        space_levels=_levels(head.space_spec)[1],
-        space_features=head.space_spec.features_per_level,
-        plane=head.plane.detach().numpy().reshape(-1),
-        plane_scales=_levels(head.plane_spec)[0],
-        plane_levels=_levels(head.plane_spec)[1],
-        plane_features=head.plane_spec.features_per_level,
-        weights=np.concatenate(matrices),
-        places=places.astype(np.int64),
-        biases=biases.detach().numpy(),
-        hidden=hidden,
-        shift=np.float32(head.density_shift),
-        most=np.float32(head.max_log_density),
-        warp=warp.contiguous().numpy(),
-        warp_low=box[0].contiguous().numpy(),
-        warp_rate=((torch.tensor(warp.shape[:2]) - 1) / (box[1] - box[0])).numpy(),
-    )
-
-
-@lru_cache(maxsize=64)
-def _levels(spec: GridSpec) -> tuple[Floats, Words]:
-    """Scales (L,), and resolution, offset, entries, hashed (L, 4)."""
-    layout = spec.level_layout()
-    rows = [(level.resolution, level.offset, level.entries, level.hashed) for level in layout]
-    return np.array([level.scale for level in layout], np.float32), np.array(rows, np.uint32)
-
-
-@inlined
-def _exp(x: np.float32) -> np.float32:
-    """e^x to 2 units in the last place, without a branch: a loop over it becomes vectors."""
-    x = min(max(x, np.float32(-87.0)), np.float32(88.0))
-    power = np.floor(x * _LOG2_E + np.float32(0.5))
-    rest = x - power * _LN2_HIGH - power * _LN2_LOW
-    value = np.float32(1.9875691500e-4)
-    value = value * rest + np.float32(1.3981999507e-3)
-    value = value * rest + np.float32(8.3334519073e-3)
-    value = value * rest + np.float32(4.1665795894e-2)
-    value = value * rest + np.float32(1.6666665459e-1)
-    value = value * rest + np.float32(5.0000001201e-1)
-    value = value * rest * rest + rest + _1F
-    result: np.float32 = value * np.int32((np.int32(power) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return result
-
-
-# Pieces are globals, not made where they are used: numba finds a kernel in its cache by the kernel's own code.
-_whole, _two, _three = product_tile(ROWS), product_tile(2), product_tile(3)
-_hashed2, _dense2 = grid_corners(2, hashed=True), grid_corners(2, hashed=False)
-_hashed3, _dense3 = grid_corners(3, hashed=True), grid_corners(3, hashed=False)
-_blend22, _blend24, _blend32, _blend34 = (blend_corners(dim, features) for dim in (2, 3) for features in (2, 4))
-
-
-@inlined
-def _layer(x: Floats, inner: int, head: PackedHead, which: int, bias: int, y: Floats, count: int, least: float) -> None:
-    """Fill y = max(W x + bias, least) on ``count`` columns, of the whole tiles of rows of matrix ``which``."""
-    rows = head.hidden if which not in {5, 7} else head.hidden // 2
-    for first in range(0, rows, ROWS):
-        at = head.places[which] + first * inner
-        for n in range(0, count, TILE):
-            _whole(x, n, BLOCK, head.weights, at, inner, head.biases, bias + first, y, first * BLOCK + n, least)
-
-
-@inlined
-def _few(x: Floats, inner: int, head: PackedHead, which: int, y: Floats, count: int, rows: int) -> None:
-    """Two or three rows of W x on ``count`` columns."""
-    at, none = head.places[which], 3 * head.hidden
-    for n in range(0, count, TILE):
-        if rows == 2:
-            _two(x, n, BLOCK, head.weights, at, inner, head.biases, none, y, n, _NO_FLOOR)
-        else:
-            _three(x, n, BLOCK, head.weights, at, inner, head.biases, none, y, n, _NO_FLOOR)
-
-
-@inlined
-def _encode(
-    x: Floats,
-    count: int,
-    dim: int,
-    features: int,
-    table: Floats,
-    scales: Floats,
-    levels: Words,
-    out: Floats,
-    o0: int,
-    rows: Words,
-    weights: Floats,
-) -> None:
-    """Interpolate a grid at ``count`` points of a block."""
-    for level in range(len(scales)):
-        scale, resolution, offset, entries = scales[level], levels[level, 0], levels[level, 1], levels[level, 2]
-        hashed = levels[level, 3] != 0
-        for n in range(0, count, LANES):
-            if dim == 3 and hashed:
-                _hashed3(x, n, BLOCK, scale, resolution, offset, entries, rows, weights, n)
-            elif dim == 3:
-                _dense3(x, n, BLOCK, scale, resolution, offset, entries, rows, weights, n)
-            elif hashed:
-                _hashed2(x, n, BLOCK, scale, resolution, offset, entries, rows, weights, n)
-            else:
-                _dense2(x, n, BLOCK, scale, resolution, offset, entries, rows, weights, n)
-        first = o0 + level * features * BLOCK
-        for n in range(0, count, POINTS_A_BLEND):
-            if dim == 3 and features == 4:
-                _blend34(table, rows, weights, n, BLOCK, out, first + n)
-            elif dim == 3:
-                _blend32(table, rows, weights, n, BLOCK, out, first + n)
-            elif features == 4:
-                _blend24(table, rows, weights, n, BLOCK, out, first + n)
-            else:
-                _blend22(table, rows, weights, n, BLOCK, out, first + n)
+_0F, _1F = np.float32(0), np.float32(1)
 
 
 @inlined
@@ -240,66 +52,27 @@ def _bent(x: np.float32, y: np.float32, head: PackedHead) -> tuple[np.float32, n
     return np.float32(x + dx), np.float32(y + dy)
 
 
-class Scratch(NamedTuple):
-    """A thread's memory for one block, one row of ``BLOCK`` floats a feature.
-
-    Attributes:
-        unit: Three coordinates in [0, 1].
-        encoded: Features of both grids.
-        one, two: Hidden layers.
-        seen: The density network's output and the views.
-        rows, weights: Of a level's corners.
-    """
-
-    unit: Floats
-    encoded: Floats
-    one: Floats
-    two: Floats
-    seen: Floats
-    rows: Words
-    weights: Floats
-
-
 @inlined
-def _scratch(encoded: int, hidden: int) -> Scratch:
-    return Scratch(
-        np.empty(3 * BLOCK, np.float32),
-        np.empty(encoded * BLOCK, np.float32),
-        np.empty(hidden * BLOCK, np.float32),
-        np.empty(hidden * BLOCK, np.float32),
-        np.empty((hidden // 2 + _VIEWS) * BLOCK, np.float32),
-        np.empty(8 * BLOCK, np.uint32),
-        np.empty(8 * BLOCK, np.float32),
-    )
-
-
-@inlined
-def _evaluate(head: PackedHead, block: Scratch, count: int) -> None:
-    """From ``unit`` and the views to raw density in row 0 of ``seen`` and raw colour in rows 0 to 2 of ``one``."""
-    width = len(head.space_scales) * head.space_features
-    both = width + len(head.plane_scales) * head.plane_features
-    _encode(
-        block.unit, count, 3, head.space_features, head.space, head.space_scales, head.space_levels,
-        block.encoded, 0, block.rows, block.weights,
-    )  # fmt: skip
-    none, hidden = 3 * head.hidden, head.hidden
-    _layer(block.encoded, width, head, 0, 0, block.one, count, _0F)
-    _layer(block.one, hidden, head, 1, none, block.two, count, _0F)
-    _few(block.two, hidden, head, 2, block.unit, count, 2)
-    for n in range(count):
-        # (tanh(x) + 1) / 2
-        block.unit[n] = _1F / (_1F + _exp(-_2F * block.unit[n]))
-    for n in range(BLOCK, BLOCK + count):
-        block.unit[n] = _1F / (_1F + _exp(-_2F * block.unit[n]))
-    _encode(
-        block.unit, count, 2, head.plane_features, head.plane, head.plane_scales, head.plane_levels,
-        block.encoded, width * BLOCK, block.rows, block.weights,
-    )  # fmt: skip
-    _layer(block.encoded, both, head, 3, hidden, block.one, count, _0F)
-    _layer(block.one, hidden, head, 4, none, block.two, count, _0F)
-    _layer(block.two, hidden, head, 5, none, block.seen, count, _NO_FLOOR)
-    _layer(block.seen, hidden // 2 + _VIEWS, head, 6, 2 * hidden, block.two, count, _0F)
-    _few(block.two, hidden, head, 7, block.one, count, 3)
+def _views(direction: Floats, out: Floats) -> None:
+    """Fill the spherical harmonics of a direction, as ``radnerf.encoding.spherical_harmonics``."""
+    x, y, z = direction[0], direction[1], direction[2]
+    xx, yy, zz = x * x, y * y, z * z
+    out[0] = 0.28209479177387814
+    out[1] = -0.48860251190291987 * y
+    out[2] = 0.48860251190291987 * z
+    out[3] = -0.48860251190291987 * x
+    out[4] = 1.0925484305920792 * x * y
+    out[5] = -1.0925484305920792 * y * z
+    out[6] = 0.31539156525252005 * (3.0 * zz - 1.0)
+    out[7] = -1.0925484305920792 * x * z
+    out[8] = 0.5462742152960396 * (xx - yy)
+    out[9] = -0.5900435899266435 * y * (3.0 * xx - yy)
+    out[10] = 2.890611442640554 * x * y * z
+    out[11] = -0.4570457994644658 * y * (5.0 * zz - 1.0)
+    out[12] = 0.3731763325901154 * z * (5.0 * zz - 3.0)
+    out[13] = -0.4570457994644658 * x * (5.0 * zz - 1.0)
+    out[14] = 1.445305721320277 * z * (xx - yy)
+    out[15] = -0.5900435899266435 * x * (xx - 3.0 * yy)
 
 
 @inlined
@@ -308,7 +81,6 @@ def _share(
     head: PackedHead,
     rays_o: Floats,
     rays_d: Floats,
-    views: Floats,
     occupancy: NDArray[np.bool_],
     bounds: NDArray[np.int64],
     aabb: Floats,
@@ -325,13 +97,14 @@ def _share(
     width = len(head.space_scales) * head.space_features + len(head.plane_scales) * head.plane_features
     chunks = (rays + RAYS_AT_ONCE - 1) // RAYS_AT_ONCE
     most = RAYS_AT_ONCE * SAMPLES_A_WAVE
-    block = _scratch(width, head.hidden)
+    block = scratch(width, head.hidden)
     t = np.empty((RAYS_AT_ONCE, max_samples), np.float32)
     step, depth_in = np.empty(RAYS_AT_ONCE, np.float32), np.empty(RAYS_AT_ONCE)
     counts, alive = np.empty(RAYS_AT_ONCE, np.int64), np.empty(RAYS_AT_ONCE, np.int64)
     owner, number = np.empty(most, np.int64), np.empty(most, np.int64)
     sigma, rgb = np.empty(most, np.float32), np.empty((3, most), np.float32)
     begins, lengths = np.empty(3 * size + 4), np.empty(3 * size + 4)
+    views = np.empty((RAYS_AT_ONCE, VIEWS), np.float32)
     # Chunks in turn, so that each thread has its share of head and of background.
     for chunk in range(worker, chunks, workers):
         first = chunk * RAYS_AT_ONCE
@@ -342,6 +115,7 @@ def _share(
             runs = occupied_runs(rays_o[r], rays_d[r], occupancy, bounds, low, cell, begins, lengths)
             count, length = place_on_runs(begins, lengths, runs, max_samples, min_step, t[r - first])
             if count:
+                _views(rays_d[r], views[r - first])
                 counts[r - first], step[r - first] = count, length / count
                 depth_in[r - first] = 0.0
                 alive[living] = r - first
@@ -366,21 +140,21 @@ def _share(
                     block.unit[n] = min(max((x - aabb[0, 0]) / side[0], _0F), _1F)
                     block.unit[BLOCK + n] = min(max((y - aabb[0, 1]) / side[1], _0F), _1F)
                     block.unit[2 * BLOCK + n] = min(max((z - aabb[0, 2]) / side[2], _0F), _1F)
-                    for view in range(_VIEWS):
-                        block.seen[(head.hidden // 2 + view) * BLOCK + n] = views[r, view]
-                _evaluate(head, block, padded)
+                    for view in range(VIEWS):
+                        block.seen[(head.hidden // 2 + view) * BLOCK + n] = views[owner[p], view]
+                evaluate(head, block, padded)
                 for n in range(count):
-                    sigma[start + n] = _exp(min(block.seen[n] + head.shift, head.most))
+                    sigma[start + n] = exp(min(block.seen[n] + head.shift, head.most))
                 for channel in range(3):
                     for n in range(count):
-                        rgb[channel, start + n] = _1F / (_1F + _exp(-block.one[channel * BLOCK + n]))
+                        rgb[channel, start + n] = _1F / (_1F + exp(-block.one[channel * BLOCK + n]))
             for p in range(packed):
                 r = owner[p]
                 before = np.float32(depth_in[r])
                 if before <= limit:
                     optical = sigma[p] * step[r]
                     depth_in[r] += optical
-                    weight = (_1F - _exp(-optical)) * _exp(-before)
+                    weight = (_1F - exp(-optical)) * exp(-before)
                     ray = first + r
                     for channel in range(3):
                         out[ray, channel] += weight * rgb[channel, p]
@@ -403,7 +177,6 @@ def _frame(
     head: PackedHead,
     rays_o: Floats,
     rays_d: Floats,
-    views: Floats,
     occupancy: NDArray[np.bool_],
     bounds: NDArray[np.int64],
     aabb: Floats,
@@ -415,7 +188,7 @@ def _frame(
 ) -> None:
     # The loop holds nothing but a call: numba rewrites what stands in a parallel loop, vector pieces wrongly.
     for worker in prange(workers):
-        _share(worker, head, rays_o, rays_d, views, occupancy, bounds, aabb, max_samples, min_step, limit, workers, out)
+        _share(worker, head, rays_o, rays_d, occupancy, bounds, aabb, max_samples, min_step, limit, workers, out)
 
 
 def _bounds(occupancy: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -443,13 +216,11 @@ def render_frame(
     out = torch.empty(len(rays_o), 5)
     limit = -math.log(min_transmittance) if min_transmittance > 0 else math.inf
     given: list[Any] = [tensor.detach().contiguous().numpy() for tensor in (rays_o, rays_d)]
-    views = spherical_harmonics(rays_d).contiguous().numpy()
     cells = occupancy.contiguous().numpy()
     box = head.aabb.contiguous().numpy()
     _frame(
         pack(head),
         *given,
-        views,
         cells,
         _bounds(cells),
         box,

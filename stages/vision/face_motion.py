@@ -17,6 +17,7 @@ UPPER_LIDS = (246, 161, 160, 159, 158, 157, 173, 466, 388, 387, 386, 385, 384, 3
 LOWER_LIDS = (7, 163, 144, 145, 153, 154, 155, 249, 390, 373, 374, 380, 381, 382)
 
 _LID_REACH_CM = 2.5  # what moves with an eyelid lies within
+_NOISE_CM = 0.025  # displacements for a whole unit that tell nothing
 _MOUTH_TRUST, _EYE_TRUST = 1.0, 1.0  # frames
 
 
@@ -61,4 +62,7 @@ def face_motion(
     # Blinks are few and short: away from the lids the fit would be the noise of those frames.
     apart = torch.cdist(anchors, anchors[[*UPPER_LIDS, *LOWER_LIDS]]).amin(1)
     basis[-1, apart > _LID_REACH_CM] = 0
+    # What is left of still landmarks is the tracker's noise: it fades out rather than ends, so that skin stays whole.
+    size = basis.norm(dim=-1, keepdim=True)
+    basis *= ((size - _NOISE_CM) / _NOISE_CM).clamp(0, 1)
     return anchors.float(), basis, rest.float()
