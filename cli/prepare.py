@@ -63,7 +63,7 @@ def prepare(
         str | None, typer.Option("--crop", metavar="X,Y,SIDE", help="In pixels of the upright video.")
     ] = None,
     front_end: Annotated[
-        str | None, typer.Option("--front-end", help="logmel, deepspeech, whisper, wav2vec2 or hubert.")
+        str | None, typer.Option("--front-end", help="logmel, both, deepspeech, whisper, wav2vec2 or hubert.")
     ] = None,
     preset: PresetName = None,
     assignments: Settings = [],  # noqa: B006 - typer copies it
@@ -82,6 +82,8 @@ def prepare(
     record = _existing(workspace, source.sha256, force=force)
     waiting = console.waiting if wait else None
     created = record is None
+    if created:
+        _choose_front_end(changes, console)
     record = record or new_record(name, source, "")
     record = record.changed(preset=preset, assignments=changes)
     if consent is None and created and not (quiet or as_json):
@@ -160,6 +162,18 @@ def _read_changes(assignments: list[str], crop: str | None, front_end: str | Non
     if front_end is not None:
         changes.setdefault("audio", {})["front_end"] = front_end
     return changes
+
+
+def _choose_front_end(changes: dict[str, dict[str, Any]], console: Console) -> None:
+    """Write down the best front end that is installed where none was asked for, so that speeches use the same."""
+    if {"front_end", "model"} & changes.get("audio", {}).keys():
+        return
+    from stages.sound.both import best_present
+
+    best = best_present()
+    if best.front_end != "logmel":
+        changes.setdefault("audio", {}).update(front_end=best.front_end, model=best.model)
+        console.remark(f"sound is analysed with log-mel bands and Whisper {best.model}, which is installed")
 
 
 def _existing(workspace: Workspace, sha256: str, *, force: bool) -> SubjectRecord | None:

@@ -89,10 +89,7 @@ def learn_mouth(
         return AudioNet(columns, model.shape.audio_code, model.shape.mouth)
 
     by_net = foretell_unheard(fresh, for_net, mouth, frames, lesson, generator, lambda step: on_step(step, total))
-    # The few columns that the net hears weigh as much as the many that it does not.
-    weights = torch.ones(model.shape.features)
-    weights[:columns] = max(1.0, (model.shape.features - columns) / columns) ** 0.5
-    by_ear = fit_ear(model.linear_ear, features, mouth, frames, lesson.folds, weights)
+    by_ear = fit_ear(model.linear_ear, features, mouth, frames, lesson.folds, columns)
     truth = mouth[frames]
     share = ear_share(by_net, by_ear, truth)
     unheard = share * by_ear + (1 - share) * by_net

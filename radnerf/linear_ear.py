@@ -67,7 +67,7 @@ class LinearEar(nn.Module):
             mouth: (N, M) float, standardised components, frame i at feature row 2 i.
             frames: (F,) int64, the frames to learn from.
             ridge: Penalty on the weights, in units of the surroundings' mean square.
-            weights: (C,) float > 0, how much each column is listened to; a greater one is penalised less.
+            weights: (C,) float >= 0, how much each column is listened to; a greater one is penalised less.
         """
         scale = weights.double().repeat(2 * REACH + 1)
         seen = frame_surroundings(features, frames).double() * scale

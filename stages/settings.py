@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FrontEnd = Literal["logmel", "deepspeech", "whisper", "wav2vec2", "hubert"]
+FrontEnd = Literal["logmel", "both", "deepspeech", "whisper", "wav2vec2", "hubert"]
 Backbone = Literal["radnerf", "nerf"]
 Preset = Literal["draft", "standard", "full", "max"]
 
@@ -82,7 +82,8 @@ class AudioSettings:
     """How sound becomes features.
 
     Attributes:
-        front_end: What computes them.
+        front_end: What computes them; ``both`` is log-mel and Whisper side by side. ``prepare`` chooses and writes
+            down the best that is installed when nothing is said.
         model: Folder, file or hub name of the front end's weights; empty for its default.
     """
 
@@ -157,7 +158,7 @@ class HeadSettings:
     mask_weight: float = 0.01
     warp: bool = True
     mouth_components: int = 6
-    mouth_lesson_steps: int = 600
+    mouth_lesson_steps: int = 300
     code_drop: float = 0.5
     lips_lpips_weight: float = 0.01
     seed: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import json
 from pathlib import Path
@@ -11,8 +12,10 @@ import numpy.typing as npt
 import pytest
 
 from stages.errors import BadInput
+from stages.formats import AudioFeatures
+from stages.hearing import net_features
 from stages.settings import AudioSettings, FrontEnd
-from stages.sound import deepspeech, reference, transformers_speech, whisper
+from stages.sound import both, deepspeech, logmel, reference, transformers_speech, whisper
 from stages.sound.front_end import gain_for, levels_db, load_front_end
 from stages.sound.wav import Sound, sound_from_array
 
@@ -369,3 +372,32 @@ def test_states_at_another_rate_are_interpolated_and_held_at_the_ends() -> None:
     found = transformers_speech._interpolate(states, centres, wanted)
     np.testing.assert_allclose(found[:, 0], [0, 0, 0.5, 2.75, 4])
     np.testing.assert_allclose(found[:, 1], -2 * found[:, 0])
+
+
+# Both side by side
+
+
+def test_both_front_ends_stand_side_by_side(fake_whisper: whisper.Whisper) -> None:
+    sound = speech(1.0)
+    values = both.Both(fake_whisper).features(sound, 2.0)
+    np.testing.assert_array_equal(values[:, :40], logmel.LogMel().features(sound, 2.0))
+    np.testing.assert_array_equal(values[:, 40:], fake_whisper.features(sound, 2.0))
+    assert both.Both(fake_whisper).model == fake_whisper.model
+
+
+def test_the_audio_net_hears_the_bands_of_both_alone() -> None:
+    level_db = np.zeros(4, np.float32)
+    for name, columns in (("both", logmel.BANDS), ("logmel", 0), ("whisper", 0)):
+        assert net_features(AudioFeatures(np.zeros((4, 50), np.float32), level_db, name, "")) == columns
+
+
+def test_the_best_front_end_present_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    present = {"faster_whisper", whisper._TINY_EN_PACKAGE}
+    folder = importlib.machinery.ModuleSpec("weights", None, is_package=True)
+    folder.submodule_search_locations = ["somewhere"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, _=None: folder if name in present else None)
+    assert both.best_present() == AudioSettings("both", "tiny.en")
+    present.update(whisper._BASE_PARTS)
+    assert both.best_present() == AudioSettings("both", "base")
+    present.remove("faster_whisper")
+    assert both.best_present() == AudioSettings("logmel", "")

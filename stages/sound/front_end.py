@@ -56,6 +56,7 @@ _MODULES = {
     "logmel": "logmel",
     "deepspeech": "deepspeech",
     "whisper": "whisper",
+    "both": "both",
     "wav2vec2": "transformers_speech",
     "hubert": "transformers_speech",
 }

@@ -139,6 +139,12 @@ def _package_folder(package: str) -> Path | None:
     return Path(places[0]) if places else None
 
 
+def is_installed(name: str) -> bool:
+    """Whether a package with these weights (``base``, ``tiny.en``) is installed."""
+    packages = (_TINY_EN_PACKAGE,) if name == "tiny.en" else _BASE_PARTS if name == "base" else ()
+    return bool(packages) and all(_package_folder(package) for package in packages)
+
+
 def _installed(name: str) -> Path | None:
     """The folder of weights that came in a package."""
     if name == "tiny.en":
