@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from cli import batch, bench, demo, doctor, evaluate, pack, prepare, report, speak, stage, status, train, verify
+from cli import batch, bench, demo, doctor, evaluate, models, pack, prepare, report, speak, stage, status, train, verify
 from cli.events import VARIABLE, tell_error
 from cli.options import PassingCommand, examples
 from stages.errors import RadnerfError
@@ -51,6 +51,7 @@ app.command(epilog=pack.UNPACK_EXAMPLES)(pack.unpack)
 app.command(epilog=verify.EXAMPLES)(verify.verify)
 app.command(epilog=status.EXAMPLES)(status.status)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command(epilog=models.EXAMPLES)(models.models)
 app.command(epilog=stage.EXAMPLES)(stage.stage)
 app.command(epilog=demo.EXAMPLES)(demo.demo)
 

@@ -301,7 +301,7 @@ def test_an_unforeseen_error_is_one_line_that_calls_itself_a_bug(shell: Shell, m
 
 
 def test_every_command_shows_examples(shell: Shell) -> None:
-    for command in ("prepare", "train", "speak", "batch", "pack", "unpack", "verify", "evaluate", "report", "status", "doctor", "stage", "demo"):
+    for command in ("prepare", "train", "speak", "batch", "pack", "unpack", "verify", "evaluate", "report", "status", "doctor", "models", "stage", "demo"):
         answer = shell(command, "--help")
         assert answer.code == 0
         assert f"radnerf {command}" in answer.out.partition("Examples:")[2]
