@@ -81,9 +81,18 @@ def _torch() -> dict[str, Any]:
 
 def _kernels() -> list[dict[str, Any]]:
     from radnerf import kernels
+    from radnerf.devices import pick_device
 
+    device = pick_device()
+    chosen = kernels.get_backend("auto", device).name
     return [
-        _check(f"kernels: {name}", state, ok=state == "ok", needed=name == "reference", hint="see docs/install.md")
+        _check(
+            f"kernels: {name}",
+            f"{state}, taken by --backend auto on {device}" if name == chosen else state,
+            ok=state == "ok",
+            needed=name == "reference",
+            hint="see docs/gpu.md",
+        )
         for name, state in kernels.available().items()
     ]
 
