@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -235,7 +236,7 @@ def frame_name(index: int, suffix: str) -> str:
 _MOST_TEXT_BYTES = 4096
 _DAMAGED = (
     OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, NotImplementedError, RuntimeError, SyntaxError,
-    zipfile.BadZipFile, zlib.error,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 """What a damaged npz makes numpy and zipfile raise."""
 
