@@ -16,48 +16,16 @@ from radnerf.camera import Camera
 from radnerf.head import Condition, HeadField
 from radnerf.kernels.protocol import Backend, FrozenHead
 from radnerf.model import HeadModel
-from radnerf.portrait import Pose
-from radnerf.torso import COORDINATE_BANDS, MAX_OFFSET, TorsoModel
+from radnerf.portrait import Pose, freeze_torso
+from radnerf.torso import TorsoModel
 
 if TYPE_CHECKING:
-    from radnerf.kernels.triton_torso import FrozenTorso
+    from radnerf.kernels.protocol import FrozenTorso
 
 Picture = npt.NDArray[np.uint8]
 
 BUFFERS = 12
 """Pictures on their way from the GPU: those that wait to be encoded, and a few more."""
-
-
-def freeze_torso(torso: TorsoModel, camera: Camera, pose: Pose) -> FrozenTorso:
-    """A torso as it is during one frame.
-
-    Args:
-        torso: The trained torso.
-        camera: Any size.
-        pose: Of the head that it follows.
-
-    Returns:
-        The torso with the frame folded in.
-    """
-    from radnerf.kernels.triton_torso import FrozenTorso
-
-    device = torso.mask.device
-    told = torso.pose_code(camera, pose.rotation.to(device)[None], pose.translation.to(device)[None])
-    code = torso.code(None, 1)
-    offset, offset_bias = torso.offset_net.folded(torch.cat([told, code], dim=1))
-    colour, colour_bias = torso.colour_net.folded(code)
-    return FrozenTorso(
-        mask=torso.mask,
-        plane=torso.plane.table.detach(),
-        spec=torso.shape.plane,
-        offset=(offset[0], offset[1], offset[2]),
-        offset_bias=offset_bias,
-        colour=(colour[0], colour[1], colour[2]),
-        colour_bias=colour_bias,
-        sway=torso.sway_at(pose.clip_frame),
-        bands=COORDINATE_BANDS,
-        max_offset=MAX_OFFSET,
-    )
 
 
 class PortraitPainter:
@@ -87,6 +55,7 @@ class PortraitPainter:
         self._half = bool(getattr(kernels, "half", True))
         self._background = background.to(self._device).float().contiguous()
         self._inputs: list[Tensor] = []
+        self._still: tuple[FrozenHead, FrozenTorso] | None = None
         self._draw: Callable[[], Tensor] | None = None
         self._free: queue.SimpleQueue[Tensor] = queue.SimpleQueue()
         pinned = self._device.type == "cuda"
@@ -140,8 +109,12 @@ class PortraitPainter:
             colour_bias=colour_bias,
             warp=warp[0] if warp else None,
         )
-        plane = torso.plane.half() if self._half else torso.plane
-        still = dataclasses.replace(torso, plane=plane, offset_bias=torso_bias, sway=sway)
+        still = dataclasses.replace(torso, offset_bias=torso_bias, sway=sway)
+        if self._half:
+            head = dataclasses.replace(head, space=head.space.half(), plane=head.plane.half())
+            still = dataclasses.replace(still, plane=still.plane.half())
+        # A recorded graph knows addresses only: what lies there must stay.
+        self._still = (head, still)
         region = self._head.region
 
         def draw() -> Tensor:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from radnerf.camera import Camera
 from radnerf.head import Condition
-from radnerf.kernels.protocol import Backend
+from radnerf.kernels.protocol import Backend, FrozenTorso, Painter
 from radnerf.model import HeadModel
-from radnerf.torso import TorsoModel
+from radnerf.torso import COORDINATE_BANDS, MAX_OFFSET, TorsoModel
 
 
 @dataclass(frozen=True)
@@ -88,3 +88,70 @@ def render_portrait(
     """
     behind = put_over(torso.render(camera, pose.rotation, pose.translation, pose.clip_frame), background)
     return put_over(render_head(head, kernels, camera, pose, condition), behind)
+
+
+@torch.no_grad()
+def freeze_torso(torso: TorsoModel, camera: Camera, pose: Pose) -> FrozenTorso:
+    """A torso as it is during one frame.
+
+    Args:
+        torso: The trained torso.
+        camera: Any size.
+        pose: Of the head that it follows.
+
+    Returns:
+        The torso with the frame folded in.
+    """
+    device = torso.mask.device
+    told = torso.pose_code(camera, pose.rotation.to(device)[None], pose.translation.to(device)[None])
+    code = torso.code(None, 1)
+    offset, offset_bias = torso.offset_net.folded(torch.cat([told, code], dim=1))
+    colour, colour_bias = torso.colour_net.folded(code)
+    return FrozenTorso(
+        mask=torso.mask,
+        plane=torso.plane.table.detach(),
+        spec=torso.shape.plane,
+        offset=(offset[0], offset[1], offset[2]),
+        offset_bias=offset_bias,
+        colour=(colour[0], colour[1], colour[2]),
+        colour_bias=colour_bias,
+        sway=torso.sway_at(pose.clip_frame),
+        bands=COORDINATE_BANDS,
+        max_offset=MAX_OFFSET,
+    )
+
+
+@torch.no_grad()
+def paint_portrait(
+    head: HeadModel,
+    torso: TorsoModel,
+    kernels: Backend,
+    camera: Camera,
+    pose: Pose,
+    torso_pose: Pose,
+    condition: Condition,
+    background: Tensor,
+) -> Tensor:
+    """A finished frame: head over torso over background, by the backend's own kernel where it has one.
+
+    Args:
+        head: The trained head.
+        torso: The trained torso.
+        kernels: What marches and composites, and may finish frames.
+        camera: Decides the size.
+        pose: Of the head.
+        torso_pose: That the torso follows, and whose sway it has.
+        condition: Of the one frame.
+        background: (H, W, 3) float in [0, 1], the camera's size.
+
+    Returns:
+        (H, W, 3) uint8 RGB, on the CPU.
+    """
+    if isinstance(kernels, Painter) and head.aabb.device.type == "cpu":
+        rays = camera.rays(pose.rotation, pose.translation)
+        image, alpha, depth = head.render_image(kernels, rays, condition)
+        seen = torch.cat([image, alpha[:, None], depth[:, None]], dim=1)
+        return kernels.paint(seen, freeze_torso(torso, camera, torso_pose), background)
+    layer = torso.render(camera, torso_pose.rotation, torso_pose.translation, torso_pose.clip_frame)
+    picture = put_over(render_head(head, kernels, camera, pose, condition), put_over(layer, background))
+    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)

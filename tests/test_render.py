@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from radnerf.camera import yaw_pitch_rotation
 from radnerf.head import Condition
 from radnerf.model import HeadModel
-from radnerf.torso import TorsoModel
 from stages import render
 from stages.backdrop import picture_background, plain_background
 from stages.blinks import BlinkStyle, closures, draw_blinks, without_blinks
@@ -177,18 +176,12 @@ def test_eyes_are_fixed_or_follow_the_clip_or_blink_anew(
 def test_a_view_turns_the_head_and_leaves_the_torso(subject: Workspace) -> None:
     seen: dict[str, torch.Tensor] = {}
     with pytest.MonkeyPatch.context() as patch:
-        layer = torch.zeros(SIZE_PX, SIZE_PX, 4)
 
-        def head_layer(*arguments: Any) -> torch.Tensor:
-            seen["head"] = arguments[3].rotation
-            return layer
+        def paint(*arguments: Any) -> torch.Tensor:
+            seen["head"], seen["torso"] = arguments[4].rotation, arguments[5].rotation
+            return torch.zeros(SIZE_PX, SIZE_PX, 3, dtype=torch.uint8)
 
-        def torso_layer(_: Any, __: Any, rotation: torch.Tensor, ___: Any, ____: Any) -> torch.Tensor:
-            seen["torso"] = rotation
-            return layer
-
-        patch.setattr(render, "render_head", head_layer)
-        patch.setattr(TorsoModel, "render", torso_layer)
+        patch.setattr(render, "paint_portrait", paint)
         _render(subject, _speech(subject, 0.04, {"view_deg": [10.0, -5.0]}))
     pose = perform(own_motion(Track.load(subject.track)), 1).pose(0).rotation
     torch.testing.assert_close(seen["head"], pose @ yaw_pitch_rotation(10, -5))

@@ -18,7 +18,8 @@ from radnerf.kernels.cpu_encode import forward_kernel, point_gradient_kernel, ta
 from radnerf.kernels.cpu_frame import render_frame
 from radnerf.kernels.cpu_jit import follow_torch_threads
 from radnerf.kernels.cpu_rays import composite_backward, composite_forward, measure_rays, place_samples
-from radnerf.kernels.protocol import MIN_TRANSMITTANCE, Composite, FrozenHead, Samples
+from radnerf.kernels.cpu_torso import paint
+from radnerf.kernels.protocol import MIN_TRANSMITTANCE, Composite, FrozenHead, FrozenTorso, Samples
 
 if TYPE_CHECKING:
     from radnerf.grid import GridSpec
@@ -96,6 +97,11 @@ class CpuBackend:
         check_march(rays_o, rays_d, near, near, occupancy, head.aabb, max_samples, min_step, near)
         _require_cpu_float32("render", rays_o)
         return render_frame(head, rays_o, rays_d, occupancy, max_samples, min_step, min_transmittance)
+
+    def paint(self, head: Tensor, torso: FrozenTorso, background: Tensor) -> Tensor:
+        """Put a head over a torso over a background, (H, W, 3) uint8."""
+        _require_cpu_float32("paint", head)
+        return paint(head, torso, background)
 
 
 class _Encode(torch.autograd.Function):

@@ -32,7 +32,7 @@ VIEWS = 16
 
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-_NO_FLOOR = np.float32(-np.inf)
+NO_FLOOR = np.float32(-np.inf)
 _0F, _1F, _2F = np.float32(0), np.float32(1), np.float32(2)
 
 
@@ -73,7 +73,7 @@ class PackedHead(NamedTuple):
     warp_rate: Floats
 
 
-def _tiled(weight: Tensor) -> Floats:
+def tiled(weight: Tensor) -> Floats:
     """A matrix (rows, inner) as the kernel reads it: tiles of ``ROWS`` rows, the last one narrower."""
     matrix: Floats = weight.detach().numpy()
     tiles = [matrix[first : first + ROWS].T.ravel() for first in range(0, len(matrix), ROWS)]
@@ -94,7 +94,7 @@ def pack(head: FrozenHead) -> PackedHead:
     # The colour's input is the density's output, raw density first, and then the views.
     colour = head.colour[0]
     colour = torch.cat([torch.zeros(hidden, 1), colour[:, VIEWS:], colour[:, :VIEWS]], dim=1)
-    matrices = [_tiled(weight) for weight in (*head.motion, *head.density, colour, head.colour[1])]
+    matrices = [tiled(weight) for weight in (*head.motion, *head.density, colour, head.colour[1])]
     places = np.cumsum([0, *[len(matrix) for matrix in matrices[:-1]]])
     nothing = torch.zeros(hidden)
     warp, box = torch.zeros(1, 1, 2), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
@@ -103,12 +103,12 @@ def pack(head: FrozenHead) -> PackedHead:
     biases = torch.cat([head.motion_bias, head.density_bias, head.colour_bias, nothing])
     return PackedHead(
         space=head.space.detach().numpy().reshape(-1),
-        space_scales=_levels(head.space_spec)[0],
-        space_levels=_levels(head.space_spec)[1],
+        space_scales=level_arrays(head.space_spec)[0],
+        space_levels=level_arrays(head.space_spec)[1],
         space_features=head.space_spec.features_per_level,
         plane=head.plane.detach().numpy().reshape(-1),
-        plane_scales=_levels(head.plane_spec)[0],
-        plane_levels=_levels(head.plane_spec)[1],
+        plane_scales=level_arrays(head.plane_spec)[0],
+        plane_levels=level_arrays(head.plane_spec)[1],
         plane_features=head.plane_spec.features_per_level,
         weights=np.concatenate(matrices),
         places=places.astype(np.int64),
@@ -123,7 +123,7 @@ def pack(head: FrozenHead) -> PackedHead:
 
 
 @lru_cache(maxsize=64)
-def _levels(spec: GridSpec) -> tuple[Floats, Words]:
+def level_arrays(spec: GridSpec) -> tuple[Floats, Words]:
     """Scales (L,), and resolution, offset, entries, hashed (L, 4)."""
     layout = spec.level_layout()
     rows = [(level.resolution, level.offset, level.entries, level.hashed) for level in layout]
@@ -148,35 +148,53 @@ def exp(x: np.float32) -> np.float32:
 
 
 # Pieces are globals, not made where they are used: numba finds a kernel in its cache by the kernel's own code.
-_whole, _two, _three = product_tile(ROWS), product_tile(2), product_tile(3)
+_whole, _two, _three, _four = (product_tile(rows) for rows in (ROWS, 2, 3, 4))
 _hashed2, _dense2 = grid_corners(2, hashed=True), grid_corners(2, hashed=False)
 _hashed3, _dense3 = grid_corners(3, hashed=True), grid_corners(3, hashed=False)
 _blend22, _blend24, _blend32, _blend34 = (blend_corners(dim, features) for dim in (2, 3) for features in (2, 4))
 
 
 @inlined
-def _layer(x: Floats, inner: int, head: PackedHead, which: int, bias: int, y: Floats, count: int, least: float) -> None:
-    """Fill y = max(W x + bias, least) on ``count`` columns, of the whole tiles of rows of matrix ``which``."""
-    rows = head.hidden if which not in {5, 7} else head.hidden // 2
-    for first in range(0, rows, ROWS):
-        at = head.places[which] + first * inner
+def product(
+    x: Floats,
+    inner: int,
+    weights: Floats,
+    at: int,
+    rows: int,
+    biases: Floats,
+    bias: int,
+    y: Floats,
+    count: int,
+    least: float,
+) -> None:
+    """Fill y = max(W x + bias, least) on ``count`` columns; W, laid out by ``tiled``, begins at ``at``.
+
+    ``rows`` is a multiple of ``ROWS``, or 2, 3 or 4.
+    """
+    if rows >= ROWS:
+        for first in range(0, rows, ROWS):
+            for n in range(0, count, TILE):
+                place = at + first * inner
+                _whole(x, n, BLOCK, weights, place, inner, biases, bias + first, y, first * BLOCK + n, least)
+    else:
         for n in range(0, count, TILE):
-            _whole(x, n, BLOCK, head.weights, at, inner, head.biases, bias + first, y, first * BLOCK + n, least)
+            if rows == 2:
+                _two(x, n, BLOCK, weights, at, inner, biases, bias, y, n, least)
+            elif rows == 3:
+                _three(x, n, BLOCK, weights, at, inner, biases, bias, y, n, least)
+            else:
+                _four(x, n, BLOCK, weights, at, inner, biases, bias, y, n, least)
 
 
 @inlined
-def _few(x: Floats, inner: int, head: PackedHead, which: int, y: Floats, count: int, rows: int) -> None:
-    """Two or three rows of W x on ``count`` columns."""
-    at, none = head.places[which], 3 * head.hidden
-    for n in range(0, count, TILE):
-        if rows == 2:
-            _two(x, n, BLOCK, head.weights, at, inner, head.biases, none, y, n, _NO_FLOOR)
-        else:
-            _three(x, n, BLOCK, head.weights, at, inner, head.biases, none, y, n, _NO_FLOOR)
+def _layer(x: Floats, inner: int, head: PackedHead, which: int, bias: int, y: Floats, count: int, least: float) -> None:
+    """One matrix of a head, rectified at ``least``."""
+    rows = 2 if which == 2 else 3 if which == 7 else head.hidden // 2 if which == 5 else head.hidden
+    product(x, inner, head.weights, head.places[which], rows, head.biases, bias, y, count, least)
 
 
 @inlined
-def _encode(
+def encode_block(
     x: Floats,
     count: int,
     dim: int,
@@ -253,25 +271,25 @@ def evaluate(head: PackedHead, block: Scratch, count: int) -> None:
     """From ``unit`` and the views to raw density in row 0 of ``seen`` and raw colour in rows 0 to 2 of ``one``."""
     width = len(head.space_scales) * head.space_features
     both = width + len(head.plane_scales) * head.plane_features
-    _encode(
+    encode_block(
         block.unit, count, 3, head.space_features, head.space, head.space_scales, head.space_levels,
         block.encoded, 0, block.rows, block.weights,
     )  # fmt: skip
     none, hidden = 3 * head.hidden, head.hidden
     _layer(block.encoded, width, head, 0, 0, block.one, count, _0F)
     _layer(block.one, hidden, head, 1, none, block.two, count, _0F)
-    _few(block.two, hidden, head, 2, block.unit, count, 2)
+    _layer(block.two, hidden, head, 2, none, block.unit, count, NO_FLOOR)
     for n in range(count):
         # (tanh(x) + 1) / 2
         block.unit[n] = _1F / (_1F + exp(-_2F * block.unit[n]))
     for n in range(BLOCK, BLOCK + count):
         block.unit[n] = _1F / (_1F + exp(-_2F * block.unit[n]))
-    _encode(
+    encode_block(
         block.unit, count, 2, head.plane_features, head.plane, head.plane_scales, head.plane_levels,
         block.encoded, width * BLOCK, block.rows, block.weights,
     )  # fmt: skip
     _layer(block.encoded, both, head, 3, hidden, block.one, count, _0F)
     _layer(block.one, hidden, head, 4, none, block.two, count, _0F)
-    _layer(block.two, hidden, head, 5, none, block.seen, count, _NO_FLOOR)
+    _layer(block.two, hidden, head, 5, none, block.seen, count, NO_FLOOR)
     _layer(block.seen, hidden // 2 + VIEWS, head, 6, 2 * hidden, block.two, count, _0F)
-    _few(block.two, hidden, head, 7, block.one, count, 3)
+    _layer(block.two, hidden, head, 7, none, block.one, count, NO_FLOOR)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -95,6 +95,35 @@ class FrozenHead:
     max_log_density: float
     warp: Tensor | None = None
     warp_box: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class FrozenTorso:
+    """A trained torso as it is during one frame (see ``radnerf.torso.TorsoModel``); the frame is in the biases.
+
+    Attributes:
+        mask: (G, G) bool, the cells of the picture where the torso ever is, indexed [row, column].
+        plane: (total_entries, F) float32 or float16, the 2-D grid's table.
+        spec: Its shape.
+        offset: Three matrices (W, 2 + 4 * bands), (W, W), (2, W).
+        offset_bias: (W,) of the first layer.
+        colour: Three matrices (W, E2), (W, W), (4, W).
+        colour_bias: (W,) of the first layer.
+        sway: (2,) float32, the body's shift over the picture's side.
+        bands: Octaves in which a place is encoded.
+        max_offset: Farthest that a pixel may be deformed, in picture sides.
+    """
+
+    mask: Tensor
+    plane: Tensor
+    spec: GridSpec
+    offset: tuple[Tensor, Tensor, Tensor]
+    offset_bias: Tensor
+    colour: tuple[Tensor, Tensor, Tensor]
+    colour_bias: Tensor
+    sway: Tensor
+    bands: int
+    max_offset: float
 
 
 class Backend(Protocol):
@@ -216,4 +245,21 @@ class Backend(Protocol):
 
         Raises:
             BadInput: A shape, dtype, device or value does not fit.
+        """
+
+
+@runtime_checkable
+class Painter(Protocol):
+    """Kernels that also finish a frame; ``radnerf.portrait.paint_portrait`` does without where a backend has none."""
+
+    def paint(self, head: Tensor, torso: FrozenTorso, background: Tensor) -> Tensor:
+        """Put a head over a torso over a background.
+
+        Args:
+            head: (H * W, 5) float32, as ``Backend.render``, pixels in reading order.
+            torso: In this frame.
+            background: (H, W, 3) float32 in [0, 1].
+
+        Returns:
+            (H, W, 3) uint8 RGB.
         """

@@ -3,49 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import triton.language as tl
 from torch import Tensor
 from torch.nn import functional
 
-from radnerf.grid import GridSpec
+from radnerf.kernels.protocol import FrozenTorso
 from radnerf.kernels.triton_grid import encode_levels, level_tensors, padded_levels
 from radnerf.kernels.triton_jit import kernel, padded, piece, programs
 from radnerf.kernels.triton_shade import column, filled, matrix, product
 
 _BLOCK = 64
 _PI = tl.constexpr(math.pi)
-
-
-@dataclass(frozen=True)
-class FrozenTorso:
-    """A trained torso as it is during one frame (see ``radnerf.torso.TorsoModel``); the frame is in the biases.
-
-    Attributes:
-        mask: (G, G) bool, the cells of the picture where the torso ever is, indexed [row, column].
-        plane: (total_entries, F) float32 or float16, the 2-D grid's table.
-        spec: Its shape.
-        offset: Three matrices (W, 2 + 4 * bands), (W, W), (2, W).
-        offset_bias: (W,) of the first layer.
-        colour: Three matrices (W, E2), (W, W), (4, W).
-        colour_bias: (W,) of the first layer.
-        sway: (2,) float32, the body's shift over the picture's side.
-        bands: Octaves in which a place is encoded.
-        max_offset: Farthest that a pixel may be deformed, in picture sides.
-    """
-
-    mask: Tensor
-    plane: Tensor
-    spec: GridSpec
-    offset: tuple[Tensor, Tensor, Tensor]
-    offset_bias: Tensor
-    colour: tuple[Tensor, Tensor, Tensor]
-    colour_bias: Tensor
-    sway: Tensor
-    bands: int
-    max_offset: float
 
 
 @piece
