@@ -134,9 +134,11 @@ def _frame(scene: Scene, condition: Condition, budget_s: float) -> dict[str, Any
     measured = rays if pixels is None else len(pixels)
     torso_first_s = _seconds(scene.torso_layer, place)
     torso_ms = _median_ms(scene.torso_layer, place)
-    torso = scene.torso_layer()
-    scene.blend(torso, torso)
-    blend_ms = _median_ms(lambda: scene.blend(torso, torso), place)
+    blend_ms = 0.0
+    if not scene.paints:
+        torso = scene.torso_layer()
+        scene.blend(torso, torso)
+        blend_ms = _median_ms(lambda: scene.blend(torso, torso), place)
     if pixels is None and not scene.is_baseline:
         scene.picture(condition)
         ms = _median_ms(lambda: scene.picture(condition), place, min(_ENOUGH_S, budget_s))

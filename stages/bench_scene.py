@@ -15,9 +15,9 @@ from torch import Tensor
 from radnerf.camera import Camera
 from radnerf.head import Condition
 from radnerf.kernels import get_backend
-from radnerf.kernels.protocol import Backend
+from radnerf.kernels.protocol import Backend, Painter
 from radnerf.model import HeadModel
-from radnerf.portrait import Pose, put_over, render_portrait
+from radnerf.portrait import Pose, freeze_torso, paint_portrait, put_over
 from radnerf.torso import TorsoModel
 from stages.backdrop import clip_background
 from stages.errors import BadInput
@@ -87,12 +87,21 @@ class Scene:
     def picture(self, condition: Condition, offset: int = 0) -> NDArray[np.uint8]:
         """A finished frame as speaking makes it, (S, S, 3) uint8 RGB."""
         pose = self.pose(offset)
-        seen = render_portrait(self.shown, self.torso, self.kernels, self.camera, pose, condition, self.background)
-        return (seen.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        return paint_portrait(
+            self.shown, self.torso, self.kernels, self.camera, pose, pose, condition, self.background
+        ).numpy()
+
+    @property
+    def paints(self) -> bool:
+        """Whether the backend evaluates the torso and blends in one kernel."""
+        return isinstance(self.kernels, Painter) and self.device.type == "cpu"
 
     def torso_layer(self) -> Tensor:
-        """The torso of the measured frame, (S, S, 4) float."""
+        """The torso of the measured frame, (S, S, 4) float; where the backend paints, finished over the background."""
         pose = self.pose()
+        if isinstance(self.kernels, Painter) and self.paints:
+            nobody = torch.zeros(self.camera.width_px * self.camera.height_px, 5)
+            return self.kernels.paint(nobody, freeze_torso(self.torso, self.camera, pose), self.background)
         return self.torso.render(self.camera, pose.rotation, pose.translation, pose.clip_frame)
 
     def blend(self, head: Tensor, torso: Tensor) -> NDArray[np.uint8]:
