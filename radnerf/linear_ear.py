@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor, nn
 
 REACH = 3
 """Frames on each side that are looked at."""
+
+MOST_FRAMES = 2500
+"""Frames that are learnt from at most, evenly spread; the time grows with their square."""
 
 
 def frame_surroundings(features: Tensor, frames: Tensor) -> Tensor:
@@ -58,7 +63,6 @@ class LinearEar(nn.Module):
         """
         return frame_surroundings(features, frames) @ self.weight + self.offset
 
-    @torch.no_grad()
     def fit(self, features: Tensor, mouth: Tensor, frames: Tensor, ridge: float, weights: Tensor) -> None:
         """Learn from some frames, in closed form.
 
@@ -69,18 +73,32 @@ class LinearEar(nn.Module):
             ridge: Penalty on the weights, in units of the surroundings' mean square.
             weights: (C,) float >= 0, how much each column is listened to; a greater one is penalised less.
         """
+        for _ in self.fits(features, mouth, frames, (ridge,), weights):
+            pass
+
+    @torch.no_grad()
+    def fits(
+        self, features: Tensor, mouth: Tensor, frames: Tensor, ridges: Sequence[float], weights: Tensor
+    ) -> Iterator[float]:
+        """Learn with one penalty after the other, at little more than the price of one; arguments as for ``fit``.
+
+        Yields:
+            The penalty that the ear has now learnt with.
+        """
+        frames = frames[:: -(-len(frames) // MOST_FRAMES)]
         scale = weights.double().repeat(2 * REACH + 1)
         seen = frame_surroundings(features, frames).double() * scale
         target = mouth[frames].double()
         middle, level = seen.mean(0), target.mean(0)
-        seen = seen - middle
+        seen, target = seen - middle, target - level
         # As many unknowns as frames or as columns, whichever are fewer.
-        penalty = ridge * float(scale.square().sum())
-        if len(seen) <= seen.shape[1]:
-            within = seen @ seen.T + penalty * torch.eye(len(seen), dtype=seen.dtype)
-            weight = seen.T @ torch.linalg.solve(within, target - level)
-        else:
-            within = seen.T @ seen + penalty * torch.eye(seen.shape[1], dtype=seen.dtype)
-            weight = torch.linalg.solve(within, seen.T @ (target - level))
-        self.weight.copy_(scale[:, None] * weight)
-        self.offset.copy_(level - middle @ weight)
+        by_frames = len(seen) <= seen.shape[1]
+        products = seen @ seen.T if by_frames else seen.T @ seen
+        aim = target if by_frames else seen.T @ target
+        same = torch.eye(len(products), dtype=products.dtype)
+        for ridge in ridges:
+            solved = torch.linalg.solve(products + ridge * float(scale.square().sum()) * same, aim)
+            weight = seen.T @ solved if by_frames else solved
+            self.weight.copy_(scale[:, None] * weight)
+            self.offset.copy_(level - middle @ weight)
+            yield ridge

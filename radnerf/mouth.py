@@ -182,6 +182,10 @@ def teach_mouth(
     for step in range(lesson.steps):
         rows, places, truth = _stretches(features, mouth, frames, lesson, generator)
         learnt = torch.isfinite(truth[:, 0])
+        if not learnt.any():
+            # Only gaps: frames in which no face was tracked.
+            on_step(step + 1)
+            continue
         _, foretold = net(rows, places)
         loss = nn.functional.smooth_l1_loss(foretold[learnt], truth[learnt])
         if not torch.isfinite(loss):
@@ -267,21 +271,18 @@ def fit_ear(ear: LinearEar, features: Tensor, mouth: Tensor, frames: Tensor, fol
     Returns:
         (F, M) float, what was foretold of ``mouth[frames]`` unheard.
     """
-    best, least = torch.zeros(len(frames), mouth.shape[1]), torch.inf
-    hearing = _hearing(features, leading)
-    chosen = (RIDGES[-1], hearing[0])
-    for weights in hearing:
-        for ridge in RIDGES:
-            foretold = torch.zeros_like(best)
-            for fold in folds_of(frames, folds):
-                ear.fit(features, mouth, fold.kept, ridge, weights)
-                foretold[fold.held] = ear(features, frames[fold.held])
-            # Opening and width are what is seen first.
-            error = float((foretold - mouth[frames])[:, :2].square().mean())
-            if error < least:
-                best, least, chosen = foretold, error, (ridge, weights)
-    ear.fit(features, mouth, frames, *chosen)
-    return best
+    truth = mouth[frames]
+    tried = [(ridge, weights) for weights in _hearing(features, leading) for ridge in RIDGES]
+    foretold = torch.zeros(len(tried), *truth.shape)
+    for fold in folds_of(frames, folds):
+        for start in range(0, len(tried), len(RIDGES)):
+            fits = ear.fits(features, mouth, fold.kept, RIDGES, tried[start][1])
+            for number, _ in enumerate(fits, start):
+                foretold[number, fold.held] = ear(features, frames[fold.held])
+    # Opening and width are what is seen first.
+    best = int((foretold - truth)[..., :2].square().mean((1, 2)).argmin())
+    ear.fit(features, mouth, frames, *tried[best])
+    return foretold[best]
 
 
 def _hearing(features: Tensor, leading: int) -> list[Tensor]:
