@@ -168,5 +168,5 @@ def fit_basis(shift: Tensor, drive: Tensor, prior: Tensor, trust: Tensor) -> Ten
     drives = drive.double()
     left = shift.double().reshape(frames, -1) - drives @ prior.double().flatten(1)
     normal = drives.T @ drives + torch.diag(trust.double())
-    basis = prior.double().flatten(1) + torch.linalg.solve(normal, drives.T @ left)
+    basis: Tensor = prior.double().flatten(1) + torch.linalg.solve(normal, drives.T @ left)
     return basis.reshape(len(trust), anchors, 2).float()
