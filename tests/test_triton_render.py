@@ -12,7 +12,7 @@ from radnerf.errors import BadInput
 from radnerf.grid import GridSpec
 from radnerf.kernels import get_backend
 from radnerf.kernels.protocol import FrozenHead
-from tests.triton_harness import DEVICE, HALF, SINGLE, Halves
+from tests.triton_harness import CLOSE, DEVICE, HALF, SINGLE, Halves
 
 BOX = torch.tensor([[-9.0, -10.0, -8.0], [9.0, 10.0, 8.0]])
 # Those that see anything fill one block of 64 and begin a second.
@@ -82,22 +82,22 @@ def test_the_fused_head_draws_the_references_picture() -> None:
     assert int((theirs[:, 3] > 0).sum()) > 64
     assert 0.2 < float(theirs[:-5, 3].mean()) < 0.95
     assert float(theirs[:, :3].std()) > 0.05
-    torch.testing.assert_close(ours[:, :4], theirs[:, :4], rtol=1e-4, atol=2e-5)
-    torch.testing.assert_close(ours[:, 4], theirs[:, 4], rtol=1e-4, atol=2e-3)
+    torch.testing.assert_close(ours[:, :4], theirs[:, :4], rtol=1e-4, atol=CLOSE)
+    torch.testing.assert_close(ours[:, 4], theirs[:, 4], rtol=1e-4, atol=100 * CLOSE)
     assert not ours[-5:].any()
 
 
 def test_half_precision_is_off_by_less_than_a_level_of_grey() -> None:
     ours, theirs = _both(HALF, HEAD)
     assert float((ours[:, :4] - theirs[:, :4]).abs().max()) < 1 / 255
-    assert not torch.equal(ours, _both(SINGLE, HEAD)[0])
+    assert float((ours[:, :4] - theirs[:, :4]).abs().max()) > 1e-5
 
 
 def test_opaque_rays_end_early_and_the_limit_decides_when() -> None:
     dense = dataclasses.replace(HEAD, density_shift=2.0)
     ours, theirs = _both(SINGLE, dense, 0.5)
-    torch.testing.assert_close(ours[:, :4], theirs[:, :4], rtol=1e-4, atol=2e-5)
-    whole = _both(SINGLE, dense, 0.0)[0]
+    torch.testing.assert_close(ours[:, :4], theirs[:, :4], rtol=1e-4, atol=CLOSE)
+    whole = get_backend("reference").render(dense, *_rays(FEW), _mask(), 4, 1.3, 0.0)
     assert float((whole - ours)[:, 3].max()) > 1e-3
 
 
@@ -106,7 +106,7 @@ def test_a_warp_moves_what_is_seen_as_in_the_reference() -> None:
     warp = (torch.rand(5, 6, 2, generator=torch.Generator().manual_seed(8)) - 0.5) * 3
     warped = dataclasses.replace(HEAD, warp=warp, warp_box=torch.tensor([[-4.0, -5.0], [6.0, 4.0]]))
     ours, theirs = _both(SINGLE, warped)
-    torch.testing.assert_close(ours[:, :4], theirs[:, :4], rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(ours[:, :4], theirs[:, :4], rtol=1e-4, atol=CLOSE)
     still = get_backend("reference").render(HEAD, *_rays(FEW), _mask(), 4, 1.3)
     assert float((theirs - still)[:, :4].abs().max()) > 1e-2
 

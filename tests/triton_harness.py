@@ -25,3 +25,6 @@ trace = importlib.import_module("radnerf.kernels.triton_trace").trace
 
 SINGLE = _backend.TritonBackend(half=False)
 HALF = _backend.TritonBackend(half=True)
+
+# Of colours and opacities in single precision: a GPU's exponentials and products are a few bits coarser.
+CLOSE = 2e-5 if DEVICE.type == "cpu" else 3e-4
