@@ -11,7 +11,23 @@ from typing import NoReturn
 
 import typer
 
-from cli import batch, bench, demo, doctor, evaluate, models, pack, prepare, report, speak, stage, status, train, verify
+from cli import (
+    batch,
+    bench,
+    demo,
+    doctor,
+    evaluate,
+    models,
+    pack,
+    peers,
+    prepare,
+    report,
+    speak,
+    stage,
+    status,
+    train,
+    verify,
+)
 from cli.events import VARIABLE, tell_error
 from cli.options import PassingCommand, examples
 from stages.errors import RadnerfError
@@ -49,6 +65,8 @@ app.command(epilog=bench.EXAMPLES)(bench.bench)
 app.command(epilog=pack.PACK_EXAMPLES)(pack.pack)
 app.command(epilog=pack.UNPACK_EXAMPLES)(pack.unpack)
 app.command(epilog=verify.EXAMPLES)(verify.verify)
+app.command("import", epilog=peers.IMPORT_EXAMPLES)(peers.import_data)
+app.command(epilog=peers.EXPORT_EXAMPLES)(peers.export)
 app.command(epilog=status.EXAMPLES)(status.status)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command(epilog=models.EXAMPLES)(models.models)

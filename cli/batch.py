@@ -20,8 +20,8 @@ from cli.batch_file import Asked, ask, read_rows
 from cli.console import Console, duration
 from cli.options import AsJson, BackendName, DeviceName, Home, Quiet, examples, read_backend, read_device, read_home
 from cli.plan import TRAINING, speech_chain, stale_steps
-from cli.speech_plan import Plan, Wishes, check_room, check_sound, plan_speech, write_job
-from cli.subject import copy_file, write_settings
+from cli.speech_plan import Plan, Wishes, check_room, check_sound, hand_out, plan_speech, write_job
+from cli.subject import write_settings
 from cli.workflow import Execution, hold, last_words, run_snakemake, unlock
 from stages import formats
 from stages.errors import BadInput, RadnerfError
@@ -246,19 +246,17 @@ class _Follower:
         elif event.kind == "error":
             # Where a profile says so, the workflow tries again; until the run has ended nothing is told.
             job.end(State.FAILED, event.error)
-        elif event.stage == "render":
+        elif event.stage != "render":
+            job.pause()
+        else:
             _hand_out(job, State.MADE)
             self._board.tell(job)
 
 
 def _hand_out(job: Job, state: State) -> None:
     """Put a finished video where it was asked for, unless it is there."""
-    video = job.plan.workspace.speech(job.speech_id).video
-    output = job.plan.output
-    there = output.is_file() and output.stat().st_size == video.stat().st_size
     try:
-        if not (there and formats.sha256_of(output) == formats.sha256_of(video)):
-            copy_file(video, output)
+        hand_out(job.plan, job.speech_id)
     except RadnerfError as error:
         job.end(State.FAILED, error)
     else:

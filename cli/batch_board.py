@@ -39,8 +39,8 @@ class Job:
         state: How far it is.
         doing: What is being done for it now.
         share: Of that, 0 to 1.
-        began: When something was first done for it, on the monotonic clock.
-        seconds: How long it took, once it has ended.
+        began: When the stage that works on it began, on the monotonic clock; None while none does.
+        seconds: How long stages have worked on it, the present one not counted.
         error: Why it failed.
     """
 
@@ -66,10 +66,15 @@ class Job:
         self.doing = stage if progress is None else f"{stage} {progress.done}/{progress.total}"
         self.share = progress.done / progress.total if progress is not None and progress.total else 0.0
 
+    def pause(self) -> None:
+        """A stage is done with it, and the next has not begun."""
+        self.seconds += time.monotonic() - self.began if self.began is not None else 0.0
+        self.began, self.state, self.doing = None, State.WAITING, ""
+
     def end(self, state: State, error: RadnerfError | None = None) -> None:
         """It is over."""
-        self.state, self.error, self.doing = state, error, ""
-        self.seconds = time.monotonic() - self.began if self.began is not None else 0.0
+        self.pause()
+        self.state, self.error = state, error
 
 
 @dataclass
@@ -118,8 +123,7 @@ class Board:
             table.add_column(name, overflow="ellipsis", no_wrap=True)
         order = [State.WORKING, State.FAILED, State.WAITING, State.MADE, State.KEPT]
         for job in sorted(self.jobs, key=lambda job: order.index(job.state))[:room]:
-            began = time.monotonic() - job.began if job.began is not None else 0.0
-            took = job.seconds if job.state in (State.MADE, State.FAILED) else began
+            took = job.seconds + (time.monotonic() - job.began if job.began is not None else 0.0)
             last = ProgressBar(1.0, job.share, width=24) if job.state == State.WORKING else _last(job)
             style = {State.FAILED: "red", State.MADE: "green", State.WORKING: "bold"}.get(job.state, "dim")
             doing = job.doing or str(job.state)

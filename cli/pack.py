@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +12,8 @@ from cli.console import Console, size
 from cli.options import AsJson, Home, Quiet, SubjectName, examples, read_home
 from cli.plan import stale_steps, subject_steps
 from cli.speech_plan import check_trained
-from cli.subject import books_folder, check_space, load_record, remove_empty, remove_subject, save_record
+from cli.staging import new_subject
+from cli.subject import check_space, load_record, save_record
 from cli.workflow import hold
 from stages.errors import BadInput
 from stages.progress import listening
@@ -81,25 +80,14 @@ def unpack(
     console = Console(json=as_json, quiet=quiet)
     contents = read_contents(file)
     workspace = Workspace(read_home(home) / "subjects" / check_name(name or contents.subject))
-    if workspace.root.exists() and not force:
-        raise BadInput(f"there is a subject {workspace.root.name!r} already", hint="give another --name, or --force")
     check_space(workspace.root, contents.total_bytes, "this subject")
-    staging_root = books_folder(workspace).with_name(f"new-{os.getpid()}")
-    staging = Workspace(staging_root / workspace.root.name)
-    try:
+    with new_subject(workspace, force=force) as staging:
         with console.progress() as display, listening(lambda progress: display.show("unpack", progress)):
             unpack_files(file, contents, staging)
             display.finish("unpack")
         record = load_record(staging.subject)
         if record.name != workspace.root.name:
             save_record(staging.subject, replace(record, name=workspace.root.name))
-        if workspace.subject.is_file():
-            with hold(workspace):
-                remove_subject(workspace)
-        staging.root.replace(workspace.root)
-    finally:
-        shutil.rmtree(staging_root, ignore_errors=True)
-        remove_empty(staging_root.parent)
     told = {
         "subject": record.name if name is None else name,
         "consent": record.consent,

@@ -164,6 +164,7 @@ def speech_steps(workspace: Workspace, speech_id: str) -> dict[str, Step]:
                 "track": ws.track,
             },
             {"video": speech.video, "summary": speech.summary},
+            {"cutout": speech.cutout, "stills": speech.stills},
             log_name=f"render-{speech_id}",
         ),
     }

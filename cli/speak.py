@@ -25,10 +25,10 @@ from cli.options import (
     read_device,
     read_home,
 )
-from cli.plan import PREPARATION, TRAINING, Step, speech_chain, stale_steps, subject_steps
-from cli.speech_plan import Wishes, check_room, check_sound, plan_speech, write_job
+from cli.plan import PREPARATION, TRAINING, Step, given_stages, speech_chain, stale_steps, subject_steps
+from cli.speech_plan import Wishes, check_room, check_sound, hand_out, plan_speech, write_job
 from cli.speech_plan import check_trained as check_trained
-from cli.subject import SubjectRecord, copy_file, load_record, write_settings
+from cli.subject import SubjectRecord, load_record, write_settings
 from cli.workflow import Execution, Held, Outcome, hold, hold_speech, run_steps
 from stages import formats
 from stages.settings import STAGES
@@ -40,6 +40,7 @@ EXAMPLES = examples(
     "radnerf speak anchor speech.mp3 -o news.mp4 --background '#204060'",
     "radnerf speak anchor speech.wav --background studio.jpg --eyes 1 --view 10,-5",
     "radnerf speak anchor speech.wav --pose-from anna --size 256",
+    "radnerf speak anchor speech.wav -o anchor.mov --save-frames frames",
     "radnerf speak anchor speech.wav --signing-key studio.key --signing-certificates studio.pem",
 )
 
@@ -79,6 +80,9 @@ def speak(
             help="Its PEM chain, unless it is in the key's file.",
         ),
     ] = None,
+    save_frames: Annotated[
+        Path | None, typer.Option("--save-frames", metavar="DIR", help="Write every frame as PNG without background.")
+    ] = None,
     backend: BackendName = "auto",
     device: DeviceName = "auto",
     home: Home = Path(),
@@ -86,9 +90,13 @@ def speak(
     quiet: Quiet = False,
     wait: Wait = False,
 ) -> None:
-    """Render a trained subject as it speaks; the sound of the video is your own file's."""
+    """Render a trained subject as it speaks; the sound of the video is your own file's.
+
+    A name that ends in .mp4 gets H.264 and AAC; one that ends in .mov gets ProRes 4444 without a background, with an
+    alpha channel, to be put over anything.
+    """
     console = Console(json=as_json, quiet=quiet)
-    wishes = Wishes(output, background, eyes, view, pose_from, size, signing_key, signing_certificates)
+    wishes = Wishes(output, background, eyes, view, pose_from, size, signing_key, signing_certificates, save_frames)
     plan = plan_speech(read_home(home), subject, speech, wishes)
     execution = Execution(read_backend(backend), read_device(device), passed_on(args))
     check_room(plan, check_sound(plan))
@@ -101,7 +109,7 @@ def speak(
     folder = plan.workspace.speech(plan.speech_id)
     if execution.snakemake_args and not folder.video.is_file():
         return
-    copy_file(folder.video, plan.output)
+    hand_out(plan, plan.speech_id)
     summary = {**formats.load_json(folder.summary), "video": str(plan.output.resolve())}
     told = {key: summary[key] for key in ("video", "frames", "seconds", "fps", "peak_rss_mb")}
     console.result(told, _words(plan.output, told, outcome))
@@ -110,7 +118,8 @@ def speak(
 def is_current(workspace: Workspace, record: SubjectRecord) -> bool:
     """Whether a subject's own stages have nothing to do, so that speeches of it can be rendered side by side."""
     settings = record.resolved()
-    for stage in STAGES:
+    given = given_stages(workspace) - {"audio"}
+    for stage in (stage for stage in STAGES if stage not in given):
         path = workspace.settings(stage)
         wanted = json.loads(json.dumps(to_mapping(getattr(settings, stage))))
         if not path.is_file() or formats.load_json(path) != wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ VIDEO_BYTES_PER_SECOND = 2_000_000
 PICTURE_CHECK_PX = 16
 """Size at which a background picture is read once before the work begins."""
 
+_FRAME = re.compile(r"\d{6}\.png")
+
 MAX_VIEW_DEG = 45.0
 """Largest turn that ``--view`` takes; a field has only seen what the clip showed."""
 
@@ -29,7 +32,7 @@ class Wishes:
 
     Attributes:
         output, background, eyes, view, pose_from, size: The options of the same names.
-        signing_key, signing_certificates: The options of the same names.
+        signing_key, signing_certificates, save_frames: The options of the same names.
     """
 
     output: Path | None = None
@@ -40,6 +43,7 @@ class Wishes:
     size: int | None = None
     signing_key: Path | None = None
     signing_certificates: Path | None = None
+    save_frames: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Plan:
         options: Keys of ``job.json`` that say how the video looks.
         picture: The background's picture.
         pose: The track of the subject whose movement is borrowed.
+        frames: Folder for every frame as a picture without background; None for none.
     """
 
     workspace: Workspace
@@ -65,6 +70,7 @@ class Plan:
     options: dict[str, Any]
     picture: Path | None
     pose: Path | None
+    frames: Path | None = None
 
     @property
     def speech_id(self) -> str:
@@ -92,14 +98,21 @@ def plan_speech(home: Path, subject: str, speech: Path, wishes: Wishes) -> Plan:
     if output.exists() and output.samefile(speech):
         raise BadInput(f"the video would overwrite {speech}", hint="give another --output")
     colour, picture = read_background(wishes.background)
+    cutout = output.suffix.lower() == ".mov"
+    if cutout and wishes.background is not None:
+        raise BadInput("a .mov has no background", hint="leave --background out, or write an .mp4")
+    frames = _frames_folder(wishes.save_frames)
     options = {
         "eyes": _read_eyes(wishes.eyes),
         "view_deg": _read_view(wishes.view),
         "size_px": wishes.size or 0,
         "background_colour": colour,
         "signing": _read_signing(wishes),
+        "cutout": cutout,
+        "stills": frames is not None,
     }
-    return Plan(workspace, record, speech, source, output, options, picture, _pose_source(home, wishes.pose_from))
+    pose = _pose_source(home, wishes.pose_from)
+    return Plan(workspace, record, speech, source, output, options, picture, pose, frames)
 
 
 def check_sound(plan: Plan) -> float:
@@ -185,7 +198,35 @@ def write_job(plan: Plan, speech_id: str) -> None:
         "background_image": _keep(plan.picture, folder.root / "background"),
         "pose": _keep(plan.pose, folder.root / "pose.npz"),
     }
+    extras = ((folder.cutout, job["cutout"]), (folder.stills, job["stills"]))
+    if any(asked and not path.is_file() for path, asked in extras):
+        # Nothing waits for these files, so only a job that is newer makes them anew.
+        formats.save_json(folder.job, job)
     formats.save_json_if_changed(folder.job, job)
+
+
+def made_file(plan: Plan, speech_id: str) -> Path:
+    """The finished video in the speech's folder."""
+    folder = plan.workspace.speech(speech_id)
+    return folder.cutout if plan.options["cutout"] else folder.video
+
+
+def hand_out(plan: Plan, speech_id: str) -> None:
+    """Put what was made where it was asked for; a video that is there already stays.
+
+    Raises:
+        RadnerfError: The disk is full or a folder cannot be written.
+    """
+    made = made_file(plan, speech_id)
+    there = plan.output.is_file() and plan.output.stat().st_size == made.stat().st_size
+    if not (there and formats.sha256_of(plan.output) == formats.sha256_of(made)):
+        copy_file(made, plan.output)
+    if plan.frames is None:
+        return
+    with formats.Archive(plan.workspace.speech(speech_id).stills) as stills:
+        for name in sorted(stills.names):
+            with formats.atomic_path(plan.frames / name) as temporary:
+                temporary.write_bytes(stills.read(name))
 
 
 def _keep(path: Path | None, copy: Path) -> dict[str, str] | None:
@@ -242,19 +283,37 @@ def _read_view(text: str | None) -> list[float]:
     return angles
 
 
+def _frames_folder(folder: Path | None) -> Path | None:
+    """``--save-frames``, which may hold frames of an earlier run and nothing else.
+
+    Raises:
+        BadInput: It is a file, or holds other files.
+    """
+    if folder is None:
+        return None
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is no folder", hint="give --save-frames a folder")
+    strangers = [path.name for path in folder.iterdir() if not _FRAME.fullmatch(path.name)] if folder.exists() else []
+    if strangers:
+        raise BadInput(f"{folder} holds other files, {strangers[0]} for one", hint="give --save-frames an empty folder")
+    return folder.absolute()
+
+
 def _final_path(output: Path | None, subject: str, speech: Path) -> Path:
     """Where the finished video goes.
 
     Raises:
-        BadInput: There is no such folder, or the name does not end in .mp4.
+        BadInput: There is no such folder, or the name does not end in .mp4 or .mov.
     """
     default = f"{subject}_{speech.stem}.mp4"
     if output is None:
         return Path(default).absolute()
     if output.is_dir():
         return output / default
-    if output.suffix.lower() != ".mp4":
-        raise BadInput(f"the video cannot be written to {output}", hint="give a name that ends in .mp4")
+    if output.suffix.lower() not in (".mp4", ".mov"):
+        raise BadInput(
+            f"the video cannot be written to {output}", hint="give a name that ends in .mp4, or .mov for alpha"
+        )
     if not output.absolute().parent.is_dir():
         raise BadInput(f"there is no folder {output.parent}", hint="make it first")
     return output.absolute()

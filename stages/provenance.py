@@ -26,7 +26,7 @@ NOTICE = "Synthetic media: a neural talking portrait; the person shown did not s
 STATEMENT_LABEL = "org.radnerf.statement"
 """Label of the manifest's assertion that holds subject, model and consent."""
 
-_MIME = "video/mp4"
+_MIMES = {".mov": "video/quicktime"}
 _MEMORY_MB = 8
 _PIECE_KB = 1024
 
@@ -142,12 +142,12 @@ def sign_video(path: Path, statement: Statement, credentials: Credentials | None
         signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(algorithm, chain, key_only(key), None))
         with (
             c2pa.Context.from_dict(_sdk_settings("")) as context,
-            c2pa.Builder(json.dumps(_manifest(path.name, statement)), context) as builder,
+            c2pa.Builder(json.dumps(_manifest(path, statement)), context) as builder,
             atomic_path(path) as temporary,
             path.open("rb") as source,
             temporary.open("w+b") as target,
         ):
-            builder.sign(signer, _MIME, source, target)
+            builder.sign(signer, _mime(path), source, target)
     except c2pa.C2paError as error:
         reason = " ".join(str(error).split())
         if credentials:
@@ -178,7 +178,7 @@ def read_provenance(path: Path) -> Provenance | None:
     root = local_root()
     try:
         with c2pa.Context.from_dict(_sdk_settings(root.pem if root else "")) as context, path.open("rb") as stream:
-            reader = c2pa.Reader.try_create(_MIME, stream, context=context)
+            reader = c2pa.Reader.try_create(_mime(path), stream, context=context)
             if reader is None:
                 return None
             with reader:
@@ -186,6 +186,11 @@ def read_provenance(path: Path) -> Provenance | None:
     except c2pa.C2paError as error:
         return _unreadable(" ".join(str(error).split()))
     return _summary(store, root.signer_serial if root else 0)
+
+
+def _mime(path: Path) -> str:
+    """The media type by the file's ending; MP4 where that says nothing else."""
+    return _MIMES.get(path.suffix.lower(), "video/mp4")
 
 
 def _check_mp4(path: Path) -> None:
@@ -213,7 +218,7 @@ def _sdk_settings(anchors: str) -> dict[str, Any]:
     return settings
 
 
-def _manifest(title: str, statement: Statement) -> dict[str, Any]:
+def _manifest(path: Path, statement: Statement) -> dict[str, Any]:
     """The manifest's definition, C2PA 2.x: one created action with the digital source type, and our statement."""
     software = {"name": "radnerf", "version": statement.radnerf_version}
     when = statement.made_at.astimezone(dt.UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
@@ -226,8 +231,8 @@ def _manifest(title: str, statement: Statement) -> dict[str, Any]:
     }
     return {
         "claim_generator_info": [software],
-        "format": _MIME,
-        "title": title,
+        "format": _mime(path),
+        "title": path.name,
         "assertions": [
             {"label": "c2pa.actions.v2", "data": {"actions": [action]}},
             {"label": STATEMENT_LABEL, "data": asdict(statement) | {"made_at": when, "notice": NOTICE}},

@@ -29,6 +29,7 @@ from radnerf.torso import TorsoModel
 from stages import progress
 from stages.backdrop import clip_background, picture_background, plain_background
 from stages.blinks import learn_style
+from stages.cutout import Figure, write_cutouts
 from stages.errors import BadInput
 from stages.formats import FPS, Track, atomic_path, save_json, sha256_of
 from stages.frame_queue import Frame, FrameQueue, Pending
@@ -70,10 +71,14 @@ class Outputs:
     Attributes:
         video: H.264 and AAC in MP4.
         summary: What was made and what it took (JSON).
+        cutout: ProRes 4444 with alpha in QuickTime, where the job asks for it; None for nowhere.
+        stills: PNG with alpha (zip), where the job asks for them; None for nowhere.
     """
 
     video: Path
     summary: Path
+    cutout: Path | None = None
+    stills: Path | None = None
 
 
 def run(
@@ -117,6 +122,7 @@ def run(
         )
         painter = painter_for(scene.head, scene.torso, scene.kernels, scene.camera, scene.background)
         scene = dataclasses.replace(scene, painter=painter)
+        _write_cutouts(inputs, outputs, settings, job, scene, features)
         _write(inputs, outputs, settings, job, scene, features)
         frames = features.frames
     seconds = time.monotonic() - started
@@ -249,10 +255,37 @@ def _write(
         ):
             for frame in progress.track(_frames(scene, features), "render", features.frames):
                 waiting.put(frame)
-        if settings.sign:
-            statement = Statement(job.subject, model_version, job.consent, radnerf_version(), dt.datetime.now(dt.UTC))
-            sign_video(video, statement, job.signing or _usual_signer(settings))
+        _sign(video, model_version, job, settings)
         video.replace(temporary)
+
+
+def _write_cutouts(
+    inputs: Inputs, outputs: Outputs, settings: RenderSettings, job: SpeechJob, scene: _Scene, features: Features
+) -> None:
+    """Write what the job asks for without a background, and take away what an earlier job asked for."""
+    wanted = {path for path, asked in ((outputs.cutout, job.cutout), (outputs.stills, job.stills)) if path and asked}
+    for path in (outputs.cutout, outputs.stills):
+        if path is not None and path not in wanted:
+            path.unlink(missing_ok=True)
+    if not wanted:
+        return
+    model_version = _model_version(inputs)
+    write_cutouts(
+        Figure(scene.head, scene.torso, scene.kernels, scene.camera, scene.performance, scene.turn),
+        features,
+        inputs.speech,
+        video=outputs.cutout if outputs.cutout in wanted else None,
+        stills=outputs.stills if outputs.stills in wanted else None,
+        metadata=container_metadata(job.subject, model_version, job.consent),
+        sign=lambda video: _sign(video, model_version, job, settings),
+    )
+
+
+def _sign(video: Path, model_version: str, job: SpeechJob, settings: RenderSettings) -> None:
+    """Sign a finished video, unless the settings say not to."""
+    if settings.sign:
+        statement = Statement(job.subject, model_version, job.consent, radnerf_version(), dt.datetime.now(dt.UTC))
+        sign_video(video, statement, job.signing or _usual_signer(settings))
 
 
 def _usual_signer(settings: RenderSettings) -> Credentials | None:

@@ -24,7 +24,7 @@ MAX_VIEW_DEG = 90.0
 _KNOWN = frozenset(
     {
         "format", "subject", "consent", "speech", "eyes", "view_deg", "size_px", "background_colour",
-        "background_image", "pose", "signing",
+        "background_image", "pose", "signing", "cutout", "stills",
     }
 )  # fmt: skip
 
@@ -44,6 +44,8 @@ class SpeechJob:
         background_image: A picture in its place; None for none.
         pose: Another subject's ``Track`` to move as; None for the subject's own.
         signing: Who signs the video; None leaves it to the settings.
+        cutout: Whether a video without background is wanted beside the usual one.
+        stills: Whether every frame is wanted as a picture without background.
     """
 
     subject: str
@@ -56,6 +58,8 @@ class SpeechJob:
     background_image: Path | None = None
     pose: Path | None = None
     signing: Credentials | None = None
+    cutout: bool = False
+    stills: bool = False
 
     @property
     def seed(self) -> int:
@@ -95,6 +99,8 @@ def load_job(path: Path) -> SpeechJob:
         background_image=_file(values.get("background_image"), "background_image", path),
         pose=_file(values.get("pose"), "pose", path),
         signing=_signing(values.get("signing"), path),
+        cutout=_flag(values, "cutout", path),
+        stills=_flag(values, "stills", path),
     )
     if job.background_colour is not None and job.background_image is not None:
         raise BadInput(f"{path} names both a colour and a picture as background", hint="leave one of them out")
@@ -105,6 +111,13 @@ def _text(values: Mapping[str, Any], key: str, path: Path) -> str:
     value = values.get(key, "")
     if not isinstance(value, str):
         raise BadInput(f"{path}: {key} is {value!r}", hint="give a text")
+    return value
+
+
+def _flag(values: Mapping[str, Any], key: str, path: Path) -> bool:
+    value = values.get(key, False)
+    if not isinstance(value, bool):
+        raise BadInput(f"{path}: {key} is {value!r}", hint="give true or false")
     return value
 
 

@@ -47,6 +47,16 @@ class SpeechFolder:
         return self.root / "video.mp4"
 
     @property
+    def cutout(self) -> Path:
+        """The portrait without background: ProRes 4444 with alpha; only where the job asks for it."""
+        return self.root / "video.mov"
+
+    @property
+    def stills(self) -> Path:
+        """The portrait without background: ``000000.png`` … with alpha (zip); only where the job asks for them."""
+        return self.root / "stills.zip"
+
+    @property
     def summary(self) -> Path:
         """Frames, seconds, rate and peak memory of the rendering (JSON)."""
         return self.root / "video.json"

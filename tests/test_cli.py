@@ -12,9 +12,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import typer
 
 import stages.audio
 import stages.frames
+from cli import app
 from cli import prepare as prepare_module
 from cli.subject import load_record, slug
 from cli.workflow import Held
@@ -301,7 +303,7 @@ def test_an_unforeseen_error_is_one_line_that_calls_itself_a_bug(shell: Shell, m
 
 
 def test_every_command_shows_examples(shell: Shell) -> None:
-    for command in ("prepare", "train", "speak", "batch", "pack", "unpack", "verify", "evaluate", "report", "status", "doctor", "models", "stage", "demo"):
+    for command in typer.main.get_command(app.app).commands:  # type: ignore[attr-defined]
         answer = shell(command, "--help")
         assert answer.code == 0
         assert f"radnerf {command}" in answer.out.partition("Examples:")[2]
