@@ -109,6 +109,7 @@ rule pose:
     """Camera, head pose, eyes and mouth of every frame, by bundle adjustment."""
     input:
         landmarks=W.landmarks,
+        frames=W.frames,
         settings=W.settings("pose"),
     output:
         track=W.track,

@@ -74,7 +74,7 @@ def subject_steps(workspace: Workspace) -> dict[str, Step]:
             {"background": ws.background, "layers": ws.layers},
             {},
         ),
-        ("pose", {"landmarks": ws.landmarks}, {"track": ws.track}, {}),
+        ("pose", {"landmarks": ws.landmarks, "frames": ws.frames}, {"track": ws.track}, {}),
         ("audio", {"audio": ws.audio}, {"features": ws.features}, {}),
         (
             "head",

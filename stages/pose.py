@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import BadInput
-from stages.formats import FPS, Landmarks, Track
+from stages.formats import FPS, Archive, Landmarks, Track
 from stages.progress import report
 from stages.settings import PoseSettings
 from stages.vision import canonical_face
 from stages.vision.bundle_adjustment import Adjustment, adjust
+from stages.vision.clip import count_frames
 from stages.vision.face_measures import eye_openness, find_blinks, measure_mouth, open_eye_ratio
+from stages.vision.surface_refinement import refine
 
 HOPELESS_RMS = 3.0 / 512
 """Reprojection error, over the frame's side, beyond which the track would only make a blurred head."""
@@ -29,9 +31,11 @@ class Inputs:
 
     Attributes:
         landmarks: ``stages.formats.Landmarks`` (npz).
+        frames: Square frames (zip of JPEG), whose skin may tell the pose better; None for landmarks alone.
     """
 
     landmarks: Path
+    frames: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -53,17 +57,18 @@ def run(inputs: Inputs, outputs: Outputs, settings: PoseSettings) -> None:
     """
     landmarks = Landmarks.load(inputs.landmarks)
     report("pose", 0, 1)
-    track = solve_track(landmarks, settings)
+    track = solve_track(landmarks, settings, inputs.frames)
     track.save(outputs.track)
     report("pose", 1, 1, f"reprojection {track.reprojection_rms_px:.2f} px, {len(track.blinks)} blinks")
 
 
-def solve_track(landmarks: Landmarks, settings: PoseSettings) -> Track:
+def solve_track(landmarks: Landmarks, settings: PoseSettings, frames: Path | None = None) -> Track:
     """The track of a clip.
 
     Args:
         landmarks: Of every frame.
         settings: How to solve.
+        frames: Archive of the frames; None solves from landmarks alone.
 
     Raises:
         BadInput: No frame holds a face, or the landmarks do not fit one head.
@@ -79,6 +84,8 @@ def solve_track(landmarks: Landmarks, settings: PoseSettings) -> Track:
         smoothing=settings.smoothing,
     )
     _check(adjustment, landmarks)
+    if frames is not None and settings.skin:
+        adjustment = _by_skin(adjustment, landmarks, frames, settings)
     tracked = adjustment.tracked
     seen = landmarks.points[tracked]
     eyes = eye_openness(seen, open_eye_ratio(seen))
@@ -107,6 +114,21 @@ def solve_track(landmarks: Landmarks, settings: PoseSettings) -> Track:
         reprojection_rms_px=round(adjustment.rms_px, 6),
         size_px=int(landmarks.size_px),
     )
+
+
+def _by_skin(adjustment: Adjustment, landmarks: Landmarks, frames: Path, settings: PoseSettings) -> Adjustment:
+    """Poses by the skin's texture where that aligns the clip better; else those that there are."""
+    with Archive(frames) as archive:
+        count = count_frames(archive)
+    if count != len(landmarks.found):
+        raise BadInput(
+            f"{frames} has {count} frames, the landmarks {len(landmarks.found)}",
+            hint="run the stages frames and landmarks again",
+        )
+    better = refine(
+        adjustment, landmarks.points, frames, landmarks.size_px, settings.shape_sigma_cm, settings.smoothing
+    )
+    return adjustment if better is None else better
 
 
 def _check(adjustment: Adjustment, landmarks: Landmarks) -> None:

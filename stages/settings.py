@@ -70,11 +70,13 @@ class PoseSettings:
         focal_ratio: Focal length over the frame's height; a single face hardly tells it.
         shape_sigma_cm: Expected deviation of this face from the canonical one, a landmark.
         smoothing: Weight of the poses' second differences against the landmarks; 0 leaves them raw.
+        skin: Whether to follow the skin's texture, and use it where it aligns the clip clearly better.
     """
 
     focal_ratio: float = 2.0
     shape_sigma_cm: float = 0.25
     smoothing: float = 1.0
+    skin: bool = True
 
 
 @dataclass(frozen=True)

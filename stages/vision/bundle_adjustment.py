@@ -115,6 +115,7 @@ def _shape_step(
     noise_px: float,
     sigma_cm: float,
     damping: float,
+    confidence: Floats | None,
 ) -> tuple[Floats, Floats]:
     """One Levenberg-Marquardt step: (L, 3) for the offsets and (F, 6) for the poses.
 
@@ -125,6 +126,8 @@ def _shape_step(
     pixels, by_pose, by_point = project_with_derivatives(shape + offset, *pose, camera)
     difference = pixels - seen
     weights = huber_weights(np.linalg.norm(difference, axis=-1), noise_px)[..., None, None]
+    if confidence is not None:
+        weights = weights * confidence[..., None, None]
     pose_block = np.einsum("flai,flaj->fij", by_pose * weights, by_pose)
     cross_block = np.einsum("flai,flaj->flij", by_point * weights, by_pose).reshape(len(seen), -1, 6)
     point_block = np.einsum("flai,flaj->lij", by_point * weights, by_point)
@@ -152,6 +155,7 @@ def solve_shape(
     noise_px: float,
     sigma_cm: float,
     steps: int = 40,
+    confidence: Floats | None = None,
 ) -> tuple[Floats, tuple[Floats, Floats]]:
     """Shape offset and poses of some frames together, by Levenberg-Marquardt.
 
@@ -163,6 +167,7 @@ def solve_shape(
         noise_px: Expected landmark error, and the threshold of Huber's loss.
         sigma_cm: Expected offset.
         steps: At most so many.
+        confidence: (F, L) >= 0, how much each landmark counts; None for 1.
 
     Returns:
         offset: (L, 3), cm.
@@ -171,13 +176,15 @@ def solve_shape(
 
     def loss(offset: Floats, pose: tuple[Floats, Floats]) -> float:
         errors = reprojection_errors(seen, shape + offset, *pose, camera)
-        return float(huber_loss(errors / noise_px, 1.0).sum() + 0.5 * (offset**2).sum() / sigma_cm**2)
+        losses = huber_loss(errors / noise_px, 1.0)
+        seen_loss = float((losses if confidence is None else losses * confidence).sum())
+        return seen_loss + 0.5 * float((offset**2).sum()) / sigma_cm**2
 
     offset = np.zeros_like(shape)
     current = loss(offset, pose)
     damping = 1e-3
     for _ in range(steps):
-        point_step, pose_step = _shape_step(seen, shape, offset, pose, camera, noise_px, sigma_cm, damping)
+        point_step, pose_step = _shape_step(seen, shape, offset, pose, camera, noise_px, sigma_cm, damping, confidence)
         moved = turn(pose[0], pose_step[:, :3]), pose[1] + pose_step[:, 3:]
         candidate = loss(offset + point_step, moved)
         if candidate > current:

@@ -23,6 +23,12 @@ RIGHT_EYE = np.array([33, 160, 158, 133, 153, 144])
 LEFT_EYE = np.array([263, 387, 385, 362, 380, 373])
 """(6,) the eye on the image's right, in the order of ``RIGHT_EYE``."""
 
+RIGHT_EYE_RING = np.array([33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7])
+"""(16,) the lids' edges of the eye on the image's left, all the way round."""
+
+LEFT_EYE_RING = np.array([263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249])
+"""(16,) the same of the eye on the image's right."""
+
 OUTER_EYE_CORNERS = np.array([33, 263])
 """(2,) right and left."""
 

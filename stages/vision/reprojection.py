@@ -119,7 +119,13 @@ def reprojection_errors(seen: Floats, shape: Floats, rotation: Floats, translati
 
 
 def pose_equations(
-    seen: Floats, shape: Floats, rotation: Floats, translation: Floats, camera: Pinhole, threshold_px: float
+    seen: Floats,
+    shape: Floats,
+    rotation: Floats,
+    translation: Floats,
+    camera: Pinhole,
+    threshold_px: float,
+    confidence: Floats | None = None,
 ) -> tuple[Floats, Floats]:
     """Every frame's Gauss-Newton equations under Huber's loss, the shape held.
 
@@ -130,6 +136,7 @@ def pose_equations(
         translation: (N, 3), cm, head to camera.
         camera: The camera.
         threshold_px: Where Huber's loss turns into a line.
+        confidence: (N, L) >= 0, how much each landmark counts; None for 1.
 
     Returns:
         normal: (N, 6, 6), the approximate second derivative.
@@ -142,6 +149,8 @@ def pose_equations(
         pixels, by_pose, _ = project_with_derivatives(shape, rotation[part], translation[part], camera)
         difference = pixels - seen[part]
         weights = huber_weights(np.linalg.norm(difference, axis=-1), threshold_px)
+        if confidence is not None:
+            weights = weights * confidence[part]
         weighted = (by_pose * weights[..., None, None]).reshape(len(pixels), -1, 6).transpose(0, 2, 1)
         normal[part] = weighted @ by_pose.reshape(len(pixels), -1, 6)
         gradient[part] = (weighted @ difference.reshape(len(pixels), -1, 1))[..., 0]

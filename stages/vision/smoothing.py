@@ -118,9 +118,11 @@ def _loss(
     camera: Pinhole,
     threshold_px: float,
     smoothness: Smoothness,
+    confidence: Floats | None,
 ) -> float:
     errors = reprojection_errors(seen[known], shape, pose[0][known], pose[1][known], camera)
-    total = float(huber_loss(errors, threshold_px).sum()) / len(shape)
+    losses = huber_loss(errors, threshold_px)
+    total = float((losses if confidence is None else losses * confidence[known]).sum()) / len(shape)
     for stencil, weights in _rows(len(seen), known, smoothness):
         differences = _differences(*pose, order=len(stencil) - 1) * smoothness.scale_px
         total += float(weights @ huber_loss(np.linalg.norm(differences, axis=-1), smoothness.threshold_px))
@@ -158,6 +160,7 @@ def solve_poses(
     camera: Pinhole,
     threshold_px: float,
     smoothness: Smoothness,
+    confidence: Floats | None = None,
 ) -> tuple[Floats, Floats]:
     """Every frame's pose, by damped Gauss-Newton steps; time and memory grow linearly with the frames.
 
@@ -170,6 +173,7 @@ def solve_poses(
         camera: The camera.
         threshold_px: Where Huber's loss turns into a line.
         smoothness: What second differences cost; with weight 0 unknown frames are interpolated.
+        confidence: (N, L) >= 0, how much each landmark counts; None for 1.
 
     Returns:
         rotation: (N, 3, 3).
@@ -180,10 +184,11 @@ def solve_poses(
     gradient = np.zeros((len(seen), 6))
     # A grain of the parameters' own scale keeps frames determined that nothing else holds (weight 0, not known).
     grain = np.repeat(smoothness.scale_px[None] ** 2, len(seen), axis=0).reshape(-1)
-    loss = _loss(seen, known, shape, pose, camera, threshold_px, smoothness)
+    loss = _loss(seen, known, shape, pose, camera, threshold_px, smoothness, confidence)
     damping = 1e-6
     for _ in range(_STEPS):
-        equations = pose_equations(seen[known], shape, pose[0][known], pose[1][known], camera, threshold_px)
+        trust = None if confidence is None else confidence[known]
+        equations = pose_equations(seen[known], shape, pose[0][known], pose[1][known], camera, threshold_px, trust)
         normal[known], gradient[known] = (part / len(shape) for part in equations)
         bands, right = _banded_system(normal, gradient, pose, known, smoothness)
         while damping < 1e6:
@@ -195,7 +200,7 @@ def solve_poses(
                 damping *= 100
                 continue
             candidate = turn(pose[0], step[:, :3]), pose[1] + step[:, 3:]
-            candidate_loss = _loss(seen, known, shape, candidate, camera, threshold_px, smoothness)
+            candidate_loss = _loss(seen, known, shape, candidate, camera, threshold_px, smoothness, confidence)
             if candidate_loss <= loss:
                 break
             damping *= 10
