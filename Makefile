@@ -1,6 +1,8 @@
 # make install   the environment, in .venv
 # make demo      from nothing to a speaking portrait; VIDEO=my.mp4 takes your own video
 # make test      the whole test suite
+# make torture   kill the demo pipeline at 30 points, speak for an hour, train on two hours; half a day on two cores
+# make torture-quick   the same in minutes
 # make lint      every check of the code that is not a test
 # make docs      the pages that are made from the code
 
@@ -13,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 VIDEO ?=
 
-.PHONY: install demo test lint docs format clean
+.PHONY: install demo test torture torture-quick lint docs format clean
 
 install: $(STAMP)
 
@@ -34,6 +36,12 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+torture: install
+	$(BIN)/python -m tests.torture
+
+torture-quick: install
+	$(BIN)/python -m tests.torture --kills 6 --speech-minutes 2 --clip-minutes 10
 
 lint: install
 	$(BIN)/ruff check .
