@@ -15,16 +15,19 @@ import tempfile
 import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages import head
 from stages.bench_subject import drawn_subject, quick_settings
-from stages.formats import Archive, ArchiveWriter, AudioFeatures, Track, frame_name
+from stages.formats import Archive, ArchiveWriter, AudioFeatures, Landmarks, Track, frame_name
 from stages.progress import Progress, listening
 from stages.settings import HeadSettings
 from stages.workspace import Workspace
 
+Bundle = TypeVar("Bundle", Track, AudioFeatures, Landmarks)
 _SUFFIXES = (".truth.jpg", ".torso.jpg", ".torso.png")
 _WATCH_S = 0.02
 
@@ -32,7 +35,7 @@ _WATCH_S = 0.02
 def lengthen(short: Workspace, root: Path, frames: int) -> Workspace:
     """Write a subject whose clip has so many frames: those of another one, again and again."""
     long = Workspace(root)
-    for path in (long.layers, long.parsing, long.track, long.features):
+    for path in (long.layers, long.parsing, long.track, long.features, long.landmarks):
         path.parent.mkdir(parents=True, exist_ok=True)
     long.background.write_bytes(short.background.read_bytes())
     track, features = Track.load(short.track), AudioFeatures.load(short.features)
@@ -47,12 +50,21 @@ def lengthen(short: Workspace, root: Path, frames: int) -> Workspace:
             for suffix in _SUFFIXES:
                 layers.add(frame_name(index, suffix), layers_from.read(frame_name(index % count, suffix)))
             parsing.add(frame_name(index, ".png"), parsing_from.read(frame_name(index % count, ".png")))
-    again = np.arange(frames) % count
-    rows = np.arange(2 * frames) % len(features.values)
-    repeated = {name: getattr(track, name)[again] for name, (_, shape) in Track.SCHEMA.items() if shape[0] == "N"}
-    dataclasses.replace(track, **repeated).save(long.track)
-    dataclasses.replace(features, values=features.values[rows], level_db=features.level_db[rows]).save(long.features)
+    places = {"N": np.arange(frames) % count, "T": np.arange(2 * frames) % len(features.values)}
+    _repeated(track, places).save(long.track)
+    _repeated(features, places).save(long.features)
+    _repeated(Landmarks.load(short.landmarks), places).save(long.landmarks)
     return long
+
+
+def _repeated(bundle: Bundle, places: dict[str, NDArray[np.int64]]) -> Bundle:
+    """A bundle whose arrays have the rows at these places of each kind of first axis."""
+    rows = {
+        name: getattr(bundle, name)[places[shape[0]]]
+        for name, (_, shape) in bundle.SCHEMA.items()
+        if shape[0] in places
+    }
+    return dataclasses.replace(bundle, **rows)
 
 
 class Watch:
@@ -75,7 +87,7 @@ class Watch:
     def _work(self) -> None:
         while not self._done.wait(_WATCH_S):
             lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-            mb = {parts[0]: int(parts[1]) / 1024 for line in lines if len(parts := line.split()) == 3}
+            mb = {parts[0]: int(parts[1]) / 1024 for line in lines if (parts := line.split())[-1] == "kB"}
             own, mapped = mb["RssAnon:"], mb["RssFile:"] + mb["RssShmem:"]
             kinds = {"rss_mb": own + mapped, "mapped_mb": mapped, "own_mb" if self.training else "build_own_mb": own}
             for name, value in kinds.items():
