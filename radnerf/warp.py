@@ -38,6 +38,7 @@ class FaceWarp(nn.Module):
         near: (NODES[0] * NODES[1], 12 or V) int64, the landmarks nearest to each node.
         active: (NODES[0] * NODES[1],) bool, the nodes near a landmark that ever moves.
         box: (2, 2) float32, cm, least and greatest corner of the lattice.
+        nodes: (NODES[0] * NODES[1], 2) float32, cm, the lattice's places, x before y.
     """
 
     anchors: Tensor
@@ -47,6 +48,7 @@ class FaceWarp(nn.Module):
     near: Tensor
     active: Tensor
     box: Tensor
+    nodes: Tensor
 
     def __init__(self, anchors: int, drives: int) -> None:
         """Make a warp that moves nothing.
@@ -64,6 +66,7 @@ class FaceWarp(nn.Module):
         self.register_buffer("near", torch.zeros(nodes, min(_NEAR, anchors), dtype=torch.int64))
         self.register_buffer("active", torch.zeros(nodes, dtype=torch.bool))
         self.register_buffer("box", torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
+        self.register_buffer("nodes", torch.zeros(nodes, 2))
 
     @torch.no_grad()
     def fit(self, anchors: Tensor, basis: Tensor, rest: Tensor) -> None:
@@ -82,18 +85,12 @@ class FaceWarp(nn.Module):
         spacing = neighbours.mean(1) if neighbours.shape[1] else apart.new_ones(len(anchors))
         self.spread.copy_((_SPREAD * spacing).clamp(_LEAST_SPREAD_CM, _MOST_SPREAD_CM))
         self.box.copy_(torch.stack([self.anchors.min(0).values - MARGIN_CM, self.anchors.max(0).values + MARGIN_CM]))
+        axes = [torch.linspace(float(self.box[0, axis]), float(self.box[1, axis]), NODES[axis]) for axis in range(2)]
+        self.nodes.copy_(torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 2))
         moves = self.basis.norm(dim=-1).amax(0) > _STILL_CM
-        distance = torch.cdist(self._nodes(), self.anchors) / self.spread
+        distance = torch.cdist(self.nodes, self.anchors) / self.spread
         self.near.copy_(distance.topk(self.near.shape[1], largest=False).indices)
         self.active.copy_(moves[self.near].any(1))
-
-    def _nodes(self) -> Tensor:
-        """The lattice's places, (NODES[0] * NODES[1], 2), cm."""
-        axes = [
-            torch.linspace(float(self.box[0, axis]), float(self.box[1, axis]), NODES[axis], device=self.box.device)
-            for axis in range(2)
-        ]
-        return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 2)
 
     @torch.no_grad()
     def lattice(self, drive: Tensor) -> Tensor:
@@ -109,7 +106,7 @@ class FaceWarp(nn.Module):
         near, frames = self.near[self.active], len(drive)
         # Coordinate by coordinate and in place: this runs for every step and every frame.
         shift_x, shift_y = (shift[..., axis][:, near] for axis in range(2))
-        away = self._nodes()[self.active][:, None] - self.anchors[near]
+        away = self.nodes[self.active][:, None] - self.anchors[near]
         squared = (away[..., 0] - shift_x).square_()
         squared += (away[..., 1] - shift_y).square_()
         weight = squared.mul_(-0.5 / self.spread[near].square()).exp_()

@@ -24,7 +24,7 @@ from radnerf.gpu_portrait import PortraitPainter, painter_for
 from radnerf.kernels import get_backend
 from radnerf.kernels.protocol import Backend
 from radnerf.model import HeadModel
-from radnerf.portrait import Pose, put_over, render_head
+from radnerf.portrait import Pose, paint_portrait
 from radnerf.torso import TorsoModel
 from stages import progress
 from stages.backdrop import clip_background, picture_background, plain_background
@@ -207,11 +207,10 @@ class _Scene:
         turned = Pose(pose.rotation @ self.turn, pose.translation)
         if self.painter is not None:
             return self.painter.paint(turned, pose, condition)
-        behind = put_over(
-            self.torso.render(self.camera, pose.rotation, pose.translation, pose.clip_frame), self.background
+        picture = paint_portrait(
+            self.head, self.torso, self.kernels, self.camera, turned, pose, condition, self.background
         )
-        picture = put_over(render_head(self.head, self.kernels, self.camera, turned, condition), behind)
-        return (picture.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        return picture.numpy()
 
 
 def _frames(scene: _Scene, features: Features) -> Iterator[Frame | Pending]:

@@ -145,7 +145,7 @@ class HeadSettings:
     appearance_code: int = 4
     occupancy_resolution: int = 64
     samples_per_ray: int = 16
-    steps: int = 4000
+    steps: int = 3000
     lips_steps: int = 300
     rays: int = 2048
     frames_per_step: int = 4
