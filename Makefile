@@ -1,7 +1,7 @@
 # make install   the environment, in .venv
 # make demo      from nothing to a speaking portrait; VIDEO=my.mp4 takes your own video
 # make test      the whole test suite
-# make torture   kill the demo pipeline at 30 points, speak for an hour, train on two hours; half a day on two cores
+# make torture   kill the demo pipeline at 30 points, speak for an hour, train on two hours; hours on two cores
 # make torture-quick   the same in minutes
 # make lint      every check of the code that is not a test
 # make docs      the pages that are made from the code
