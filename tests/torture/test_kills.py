@@ -12,6 +12,8 @@ import pytest
 
 from cli.lock import shared_lock, subject_lock
 from stages.errors import RadnerfError
+from tests.bad_inputs import voice, write_wav
+from tests.cli_harness import WORKING_STAGE, fabricate, shim_environment
 from tests.torture.kills import FAULTS, NAME, Stage, Torture, copy_tree
 from tests.torture.trainable import make_trainable
 
@@ -99,3 +101,33 @@ def test_speeches_share_a_subject_and_keep_others_from_changing_it(tmp_path: Pat
     busy = pytest.raises(RadnerfError, match="'radnerf train anchor'")
     with subject_lock(path, "radnerf train anchor"), busy, shared_lock(path):
         pass
+
+
+SLOW_STAGE = WORKING_STAGE.replace("events.tell_start(name)", "events.tell_start(name)\nimport time\ntime.sleep(2)")
+
+
+def test_two_speeches_of_a_subject_are_rendered_side_by_side(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    fabricate(home)
+    python = shim_environment(tmp_path / "environment", SLOW_STAGE)
+    runs = []
+    for name in ("one", "two"):
+        write_wav(home / f"{name}.wav", voice(0.5 if name == "one" else 0.7))
+        words = ["speak", "anchor", f"{name}.wav", "-o", f"{name}.mp4", "--quiet", "--home", str(home)]
+        runs.append(
+            subprocess.Popen([python, "-P", "-m", "cli.app", *words], cwd=home, stderr=subprocess.PIPE, text=True)
+        )
+    _wait(lambda: sum(path.stat().st_size > 0 for path in home.rglob("speech/*/.lock")) == 2)
+    refused = subprocess.run(
+        [python, "-P", "-m", "cli.app", "train", "anchor", "--home", str(home)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert "has been working on this subject since 20" in refused.stderr
+    for name, run in zip(("one", "two"), runs, strict=True):
+        said = run.communicate()[1]
+        assert run.returncode == 0, said
+        assert (home / f"{name}.mp4").is_file()
