@@ -77,13 +77,16 @@ def _write_owner(descriptor: int, owner: Owner | None) -> None:
 
 def _busy(owners: list[Owner]) -> SubjectBusy:
     if not owners:
-        return SubjectBusy("another run is working on this subject", hint="wait until it has ended, or add --wait")
+        return SubjectBusy(
+            "another run is working on this subject",
+            hint="wait until it has ended; prepare, train, speak and evaluate take --wait",
+        )
     owner, more = owners[0], len(owners) - 1
     where = "" if owner.host == socket.gethostname() else f" on {owner.host}"
     others = f", and {more} more" if more else ""
     return SubjectBusy(
         f"'{owner.command}' (process {owner.pid}{where}) has been working on this subject since {owner.since}{others}",
-        hint="wait until it has ended, add --wait, or stop it with Ctrl-C",
+        hint="wait until it has ended, or stop it with Ctrl-C; prepare, train, speak and evaluate take --wait",
     )
 
 
