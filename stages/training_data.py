@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from radnerf.camera import Camera
 from stages import progress
-from stages.errors import BadInput
+from stages.errors import BadInput, RadnerfError
 from stages.formats import HEAD, Archive, Track, load_json, save_json
 from stages.vision.canonical_face import vertices_cm
 from stages.vision.clip import load_grey, load_rgb
@@ -180,6 +181,8 @@ def _build(files: LayerFiles, frames: int, size_px: int, folder: Path) -> None:
         )
         for name, channels in _CHANNELS.items()
     }
+    for name, channels in _CHANNELS.items():
+        _reserve(folder / f"{name}.npy", frames * size_px * size_px * channels)
     with ThreadPoolExecutor(max_workers=2) as pool:
         readers = [LayerReader(files, size_px) for _ in range(2)]
 
@@ -198,6 +201,23 @@ def _build(files: LayerFiles, frames: int, size_px: int, folder: Path) -> None:
             finished.result()
     for values in maps.values():
         values.flush()
+
+
+def _reserve(path: Path, content_bytes: int) -> None:
+    """Take a map's room on the disk now: a full disk met while writing into the map would kill the process.
+
+    Raises:
+        RadnerfError: There is too little.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, max(content_bytes, path.stat().st_size))
+    except OSError as error:
+        raise RadnerfError(
+            f"cannot write {path}: {error.strerror}", hint="free some space or train at a smaller head.size_px"
+        ) from error
 
 
 def head_boxes(head: Tensor, margin: float = 0.04) -> Tensor:
