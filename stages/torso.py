@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from radnerf.camera import Camera
@@ -37,6 +38,7 @@ _HEAD_FRAMES = 120
 _MASK_RESOLUTION = 128
 _FRAMES_A_STEP = 4
 _PREVIEW_FRAMES = 8
+_LEAST_SWAY_PX = 256
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def run(
     model = TorsoModel(shape)
     model.plane.backend = backend
     model.mask.copy_(torso_mask(clip.torso, clip.train[:: max(1, len(clip.train) // 100)], _MASK_RESOLUTION))
-    model.sway.copy_(torch.from_numpy(body_sway(clip.truth.numpy(), clip.torso.numpy(), clip.train.numpy())))
+    model.sway.copy_(_sway(inputs, settings, clip))
     if not bool(model.mask.any()):
         raise BadInput(f"{inputs.layers} shows no torso", hint="choose a larger crop with 'prepare --crop X,Y,SIDE'")
     model.to(place)
@@ -117,6 +119,22 @@ def run(
     save_json(outputs.history, {"steps": settings.steps, "seconds": seconds_of(history), "points": history})
     if outputs.preview is not None:
         _write_preview(outputs.preview, head, model, clip, track, features, kernels)
+
+
+def _sway(inputs: Inputs, settings: TorsoSettings, clip: TorsoClip) -> Tensor:
+    """How far the body stands from its usual place in every frame, (N, 2) float32.
+
+    A small training picture is too coarse to tell it: a quarter of its pixel shows at a lapel's edge.
+    """
+    reader = LayerReader(
+        LayerFiles(inputs.layers, inputs.parsing, inputs.background), max(settings.size_px, _LEAST_SWAY_PX)
+    )
+
+    def read(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        pictures = reader.read(index)
+        return pictures.truth, pictures.torso
+
+    return torch.from_numpy(body_sway(read, len(clip.truth), clip.train.numpy()))
 
 
 def _fingerprint(inputs: Inputs, settings: TorsoSettings, place: torch.device) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import cv2
@@ -73,21 +74,23 @@ def shifted(picture: npt.NDArray[Scalar], shift: Float32, interpolation: int = c
     return moved
 
 
-def body_sway(truth: UInt8, torso: UInt8, train: npt.NDArray[np.int64]) -> Float32:
+def body_sway(read: Callable[[int], tuple[UInt8, UInt8]], count: int, train: npt.NDArray[np.int64]) -> Float32:
     """How far the body stands from its usual place in every frame of a clip.
 
     Args:
-        truth: (N, S, S, 3) uint8 RGB, the frames.
-        torso: (N, S, S, 4) uint8, the torso layer's colour and alpha.
+        read: Gives a frame by its number, (S, S, 3) uint8 RGB, and its torso layer, (S, S, 4) uint8, colour and alpha.
+        count: Frames of the clip, N.
         train: (F,) int64, the frames that the usual place is taken from.
 
     Returns:
         (N, 2) float32, x and y in fractions of the side; zero where nothing certain can be said.
     """
     some = train[:: max(1, len(train) // _TEMPLATE_FRAMES)]
-    template = np.median(torso[some][..., :3].astype(np.float32), axis=0) @ _LUMA
-    sway = np.zeros((len(truth), 2), np.float32)
-    for index, (picture, layer) in enumerate(zip(truth, torso, strict=True)):
+    usual = np.median(np.stack([read(int(index))[1][..., :3] for index in some]), axis=0)
+    template = usual.astype(np.float32) @ _LUMA
+    sway = np.zeros((count, 2), np.float32)
+    for index in range(count):
+        picture, layer = read(index)
         # Under the head the layer is filled in: only what the frame itself shows can tell.
         shown = np.abs(picture.astype(np.int16) - layer[..., :3]).max(2) < _FILLED
         mask = ((layer[..., 3] >= _SOLID) & shown).astype(np.uint8)
