@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.speech_plan import Wishes, _read_eyes
 from stages.blinks import LEAST_GAP_S, USUAL, BlinkStyle, closures, draw_blinks, learn_style, without_blinks
 from stages.errors import BadInput
+from stages.formats import save_json
 from stages.speech_activity import from_level, load_activity
+from stages.speech_job import load_job
 from stages.vision.face_measures import find_blinks
 
 
@@ -87,3 +90,25 @@ def test_activity_tells_speech_from_rest_and_prefers_what_the_file_says(tmp_path
         load_activity(path, 100)
     with pytest.raises(BadInput, match="missing"):
         load_activity(tmp_path / "none.npz", 100)
+
+
+@pytest.mark.parametrize(("typed", "kept"), [("auto", "auto"), ("clip", "clip"), ("0", 0.0), ("0.9", 0.9), ("1", 1.0)])
+def test_what_is_typed_reaches_the_job(tmp_path: Path, typed: str, kept: float | str) -> None:
+    save_json(tmp_path / "job.json", {"format": 1, "subject": "tiny", "eyes": _read_eyes(typed)})
+    assert load_job(tmp_path / "job.json").eyes == kept
+    assert Wishes().eyes == "auto"
+
+
+def test_the_same_subject_and_speech_give_the_same_seed_whatever_stands_behind(tmp_path: Path) -> None:
+    job = {"format": 1, "subject": "tiny", "speech": {"name": "a.wav", "sha256": "ab"}}
+    seeds = []
+    for change in (
+        {},
+        {"background_colour": "#102030"},
+        {"speech": {"name": "a.wav", "sha256": "cd"}},
+        {"subject": "b"},
+    ):
+        save_json(tmp_path / "job.json", {**job, **change})
+        seeds.append(load_job(tmp_path / "job.json").seed)
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds)) == 3
