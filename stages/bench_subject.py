@@ -65,8 +65,8 @@ def quick_settings() -> DrawnSettings:
     return dataclasses.replace(
         usual,
         frames=60,
-        head=dataclasses.replace(usual.head, steps=224, rays=1024, mouth_lesson_steps=2),
-        torso=dataclasses.replace(usual.torso, steps=60),
+        head=dataclasses.replace(usual.head, steps=200, rays=512, mouth_lesson_steps=1),
+        torso=dataclasses.replace(usual.torso, steps=40),
     )
 
 
