@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from radnerf.audio_net import AudioNet
 from radnerf.grid import GridSpec, HashGrid
 from radnerf.head import Condition, HeadField, HeadShape
-from radnerf.kernels.frozen import RAYS_AT_ONCE
 from radnerf.kernels.protocol import Backend
 from radnerf.linear_ear import LinearEar
 from radnerf.nerf import NerfField, render_rays_hierarchical
 from radnerf.rendering import RayColours, Region, render_rays
 from radnerf.voice import Voice, matched
+
+BASELINE_RAYS = 512
+"""Rays of the baseline that are rendered together: its 256 samples a ray of 256 numbers stay near a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,7 @@ class HeadModel(nn.Module):
             frozen = field.frozen(condition)
             seen = kernels.render(frozen, origins, directions, region.mask, region.max_samples, region.min_step_cm)
             return seen[:, :3], seen[:, 3], seen[:, 4]
-        some = zip(torch.split(origins, RAYS_AT_ONCE), torch.split(directions, RAYS_AT_ONCE), strict=True)
+        some = zip(torch.split(origins, BASELINE_RAYS), torch.split(directions, BASELINE_RAYS), strict=True)
         chunks = [self.render(kernels, pair, condition)[-1] for pair in some]
         return (
             torch.cat([chunk.image for chunk in chunks]),

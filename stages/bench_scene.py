@@ -27,9 +27,6 @@ from stages.torso_file import load_torso
 from stages.training_data import camera_of
 from stages.workspace import Workspace
 
-BASELINE_RAYS = 512
-"""Rays of the baseline that are rendered together: more only make its activations fall out of the caches."""
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -117,10 +114,7 @@ class Scene:
 
     def head_rays(self, condition: Condition, pixels: Tensor | None, kernels: Backend | None = None) -> None:
         """Render the head's rays through pixels (N, 2), or through all of them."""
-        origins, directions = self.rays(pixels)
-        pieces = BASELINE_RAYS if self.is_baseline else len(origins)
-        for rays in zip(torch.split(origins, pieces), torch.split(directions, pieces), strict=True):
-            self.shown.render_image(kernels or self.kernels, rays, condition)
+        self.shown.render_image(kernels or self.kernels, self.rays(pixels), condition)
 
 
 def open_scene(workspace: Workspace, backend: str, backbone: str, size_px: int, device: torch.device) -> Scene:

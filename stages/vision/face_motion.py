@@ -17,6 +17,8 @@ UPPER_LIDS = (246, 161, 160, 159, 158, 157, 173, 466, 388, 387, 386, 385, 384, 3
 LOWER_LIDS = (7, 163, 144, 145, 153, 154, 155, 249, 390, 373, 374, 380, 381, 382)
 
 _LID_REACH_CM = 2.5  # what moves with an eyelid lies within
+_MOST_FRAMES = 600  # of each kind
+_SHUT = 0.6
 _NOISE_CM = 0.025  # displacements for a whole unit that tell nothing
 _MOUTH_TRUST, _EYE_TRUST = 1.0, 1.0  # frames
 
@@ -39,6 +41,10 @@ def face_motion(
         rest: (M + 1,) float32, the numbers at rest.
     """
     face_cm = (vertices_cm + track.shape_offset_cm).astype(np.float64)
+    eyes = torch.from_numpy(track.eye_open)[frames]
+    # An even share of a long clip tells as much, at constant memory; but every blink that it has room for.
+    usual, shut = frames[eyes >= _SHUT], frames[eyes < _SHUT]
+    frames = torch.cat([usual[:: max(1, len(usual) // _MOST_FRAMES)], shut[:: max(1, len(shut) // _MOST_FRAMES)]])
     which = frames.numpy()
     front = torch.from_numpy(
         lift(
