@@ -119,10 +119,15 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
             signal.raise_signal(signal.SIGINT)
         return step(self)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(HeadTrainer, "step", stop_at_five)
-        with pytest.raises(KeyboardInterrupt):
-            _train_head(workspace)
+    # What runs the tests may have started them in the background, where an interruption is ignored.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(HeadTrainer, "step", stop_at_five)
+            with pytest.raises(KeyboardInterrupt):
+                _train_head(workspace)
+    finally:
+        signal.signal(signal.SIGINT, former)
     assert not workspace.head.exists()
     begun: list[int] = []
     with progress.listening(lambda seen: begun.append(seen.done) if seen.label == "listening" else None):
