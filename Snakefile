@@ -7,6 +7,7 @@ By hand, from the folder that holds subjects/:
     radnerf train anchor -- --dry-run
 """
 
+import os
 from pathlib import Path
 
 from stages.workspace import Workspace
@@ -16,6 +17,15 @@ S = W.speech("{speech}")
 FLAGS = " ".join(
     f"--{name} {config[name]}" for name in ("backend", "device") if name in config
 )
+# A conda environment has no radnerf of its own: the code that was started runs in it.
+RADNERF = "python -P -m cli.app" if config.get("sdm") == "conda" else "radnerf"
+# On a cluster nobody says how many cores there are; a profile's set-threads does, rule by rule.
+CORES = workflow.resource_settings.cores or 8
+
+# Looked at only with --sdm apptainer: an image made from the Containerfile.
+if "RADNERF_CONTAINER" in os.environ:
+
+    container: os.environ["RADNERF_CONTAINER"]
 
 
 wildcard_constraints:
@@ -36,12 +46,14 @@ rule frames:
         W.log("frames"),
     benchmark:
         W.benchmark("frames")
-    threads: workflow.cores
+    conda:
+        "envs/stages.yaml"
+    threads: CORES
     resources:
         mem_mb=2000,
         runtime=30,
     shell:
-        "radnerf stage frames {wildcards.subject} 2> {log}"
+        "{RADNERF} stage frames {wildcards.subject} 2> {log}"
 
 
 rule landmarks:
@@ -55,12 +67,14 @@ rule landmarks:
         W.log("landmarks"),
     benchmark:
         W.benchmark("landmarks")
-    threads: workflow.cores
+    conda:
+        "envs/stages.yaml"
+    threads: CORES
     resources:
         mem_mb=2000,
         runtime=60,
     shell:
-        "radnerf stage landmarks {wildcards.subject} 2> {log}"
+        "{RADNERF} stage landmarks {wildcards.subject} 2> {log}"
 
 
 rule parsing:
@@ -75,12 +89,14 @@ rule parsing:
         W.log("parsing"),
     benchmark:
         W.benchmark("parsing")
-    threads: workflow.cores
+    conda:
+        "envs/stages.yaml"
+    threads: CORES
     resources:
         mem_mb=3000,
         runtime=120,
     shell:
-        "radnerf stage parsing {wildcards.subject} 2> {log}"
+        "{RADNERF} stage parsing {wildcards.subject} 2> {log}"
 
 
 rule background:
@@ -97,12 +113,14 @@ rule background:
         W.log("background"),
     benchmark:
         W.benchmark("background")
-    threads: workflow.cores
+    conda:
+        "envs/stages.yaml"
+    threads: CORES
     resources:
         mem_mb=3000,
         runtime=120,
     shell:
-        "radnerf stage background {wildcards.subject} 2> {log}"
+        "{RADNERF} stage background {wildcards.subject} 2> {log}"
 
 
 rule pose:
@@ -117,12 +135,14 @@ rule pose:
         W.log("pose"),
     benchmark:
         W.benchmark("pose")
+    conda:
+        "envs/stages.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
     shell:
-        "radnerf stage pose {wildcards.subject} 2> {log}"
+        "{RADNERF} stage pose {wildcards.subject} 2> {log}"
 
 
 rule audio:
@@ -136,12 +156,14 @@ rule audio:
         W.log("audio"),
     benchmark:
         W.benchmark("audio")
+    conda:
+        "envs/stages.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
     shell:
-        "radnerf stage audio {wildcards.subject} 2> {log}"
+        "{RADNERF} stage audio {wildcards.subject} 2> {log}"
 
 
 rule head:
@@ -161,13 +183,15 @@ rule head:
         W.log("head"),
     benchmark:
         W.benchmark("head")
-    threads: workflow.cores
+    conda:
+        "envs/stages.yaml"
+    threads: CORES
     resources:
         gpu=1,
         mem_mb=8000,
         runtime=2880,
     shell:
-        "radnerf stage head {wildcards.subject} {FLAGS} 2> {log}"
+        "{RADNERF} stage head {wildcards.subject} {FLAGS} 2> {log}"
 
 
 rule torso:
@@ -187,13 +211,15 @@ rule torso:
         W.log("torso"),
     benchmark:
         W.benchmark("torso")
-    threads: workflow.cores
+    conda:
+        "envs/stages.yaml"
+    threads: CORES
     resources:
         gpu=1,
         mem_mb=8000,
         runtime=1440,
     shell:
-        "radnerf stage torso {wildcards.subject} {FLAGS} 2> {log}"
+        "{RADNERF} stage torso {wildcards.subject} {FLAGS} 2> {log}"
 
 
 rule evaluate:
@@ -215,13 +241,15 @@ rule evaluate:
         W.log("evaluate"),
     benchmark:
         W.benchmark("evaluate")
-    threads: workflow.cores
+    conda:
+        "envs/stages.yaml"
+    threads: CORES
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=120,
     shell:
-        "radnerf stage evaluate {wildcards.subject} {FLAGS} 2> {log}"
+        "{RADNERF} stage evaluate {wildcards.subject} {FLAGS} 2> {log}"
 
 
 rule report:
@@ -247,12 +275,14 @@ rule report:
         W.log("report"),
     benchmark:
         W.benchmark("report")
+    conda:
+        "envs/stages.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
     shell:
-        "radnerf stage report {wildcards.subject} 2> {log}"
+        "{RADNERF} stage report {wildcards.subject} 2> {log}"
 
 
 rule speech_audio:
@@ -266,12 +296,14 @@ rule speech_audio:
         W.log("audio-{speech}"),
     benchmark:
         W.benchmark("audio-{speech}")
+    conda:
+        "envs/stages.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
     shell:
-        "radnerf stage audio {wildcards.subject} --speech {wildcards.speech} 2> {log}"
+        "{RADNERF} stage audio {wildcards.subject} --speech {wildcards.speech} 2> {log}"
 
 
 rule render:
@@ -292,12 +324,14 @@ rule render:
         W.log("render-{speech}"),
     benchmark:
         W.benchmark("render-{speech}")
-    # One core less than there are: the next speech can be heard beside it, and videos come as early as they can.
-    threads: max(1, (workflow.cores or 8) - 1)
     priority: 1
+    conda:
+        "envs/stages.yaml"
+    # One core less than there are: the next speech can be heard beside it, and videos come as early as they can.
+    threads: max(1, CORES - 1)
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=1440,
     shell:
-        "radnerf stage render {wildcards.subject} --speech {wildcards.speech} {FLAGS} 2> {log}"
+        "{RADNERF} stage render {wildcards.subject} --speech {wildcards.speech} {FLAGS} 2> {log}"

@@ -18,7 +18,21 @@ from cli import events
 from cli.batch_board import Board, Job, State
 from cli.batch_file import Asked, ask, read_rows
 from cli.console import Console, duration
-from cli.options import AsJson, BackendName, DeviceName, Home, Quiet, examples, read_backend, read_device, read_home
+from cli.options import (
+    AsJson,
+    BackendName,
+    Deployment,
+    DeviceName,
+    Home,
+    ProfileName,
+    Quiet,
+    examples,
+    read_backend,
+    read_deployment,
+    read_device,
+    read_home,
+    read_profile,
+)
 from cli.plan import TRAINING, speech_chain, stale_steps
 from cli.speech_plan import Plan, Wishes, check_room, check_sound, hand_out, plan_speech, write_job
 from cli.subject import write_settings
@@ -61,6 +75,8 @@ def batch(
     gpu_jobs: Annotated[int, typer.Option("--gpu-jobs", min=1, max=64, help="Videos rendered at the same time.")] = 1,
     backend: BackendName = "auto",
     device: DeviceName = "auto",
+    profile: ProfileName = None,
+    sdm: Deployment = None,
     home: Home = Path(),
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -81,6 +97,8 @@ def batch(
         read_backend(backend),
         read_device(device),
         context.meta["radnerf.snakemake_args"],
+        read_profile(profile),
+        read_deployment(sdm),
         keep_going=True,
         gpu_jobs=gpu_jobs,
     )

@@ -23,6 +23,16 @@ Settings = Annotated[
 PresetName = Annotated[str | None, typer.Option("--preset", help="draft, standard, full or max.", show_default=False)]
 BackendName = Annotated[str, typer.Option("--backend", help="Kernels: auto, reference, cpu …; see 'radnerf doctor'.")]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+ProfileName = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", metavar="NAME|DIR", help="Where stages run: workstation, slurm, kubernetes, or your own."
+    ),
+]
+Deployment = Annotated[
+    str | None,
+    typer.Option("--sdm", metavar="KIND", help="What stages run in: conda or apptainer; else this environment."),
+]
 SubjectName = Annotated[str, typer.Argument(metavar="SUBJECT", help="The subject's name.", show_default=False)]
 SnakemakeArgs = Annotated[
     list[str] | None,
@@ -47,6 +57,35 @@ def passed_on(args: list[str] | None) -> tuple[str, ...]:
     """What is meant for Snakemake, without the ``--`` before it."""
     found = tuple(args or ())
     return found[1:] if found[:1] == ("--",) else found
+
+
+def read_profile(text: str | None) -> str:
+    """``--profile`` as the folder of a Snakemake profile; empty without.
+
+    Raises:
+        BadInput: There is none of that name, and no such folder.
+    """
+    if text is None:
+        return ""
+    from cli.workflow import workflow_file
+
+    shipped = workflow_file("profiles")
+    for folder in (Path(text), shipped / text):
+        if (folder / "config.yaml").is_file():
+            return str(folder.resolve())
+    names = ", ".join(sorted(path.parent.name for path in shipped.glob("*/config.yaml")))
+    raise BadInput(f"{text!r} is no profile", hint=f"choose one of: {names}, or give a folder with a config.yaml")
+
+
+def read_deployment(text: str | None) -> str:
+    """``--sdm``; empty without.
+
+    Raises:
+        BadInput: Some other text.
+    """
+    if text not in (None, "conda", "apptainer"):
+        raise BadInput(f"--sdm is {text!r}", hint="give conda or apptainer")
+    return text or ""
 
 
 def read_home(home: Path) -> Path:

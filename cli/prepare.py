@@ -12,16 +12,20 @@ import typer
 from cli.console import Console, duration
 from cli.options import (
     AsJson,
+    Deployment,
     Home,
     PresetName,
+    ProfileName,
     Quiet,
     Settings,
     SnakemakeArgs,
     Wait,
     examples,
     passed_on,
+    read_deployment,
     read_home,
     read_numbers,
+    read_profile,
 )
 from cli.plan import PREPARATION, subject_steps
 from cli.subject import (
@@ -68,6 +72,8 @@ def prepare(
     preset: PresetName = None,
     assignments: Settings = [],  # noqa: B006 - typer copies it
     force: Annotated[bool, typer.Option("--force", help="Replace a subject of that name, its models too.")] = False,
+    profile: ProfileName = None,
+    sdm: Deployment = None,
     home: Home = Path(),
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -98,7 +104,13 @@ def prepare(
         with hold(workspace, None, waiting) as held:
             save_record(workspace.subject, record)
             write_settings(workspace, record.resolved())
-            outcome = run_preparation(held, Execution(snakemake_args=passed_on(args)), console)
+            outcome = run_preparation(
+                held,
+                Execution(
+                    snakemake_args=passed_on(args), profile=read_profile(profile), deployment=read_deployment(sdm)
+                ),
+                console,
+            )
     except RadnerfError as error:
         if created and error.exit_code == BadInput.exit_code:
             remove_subject(workspace)

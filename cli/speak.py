@@ -13,8 +13,10 @@ from cli.console import Console, duration
 from cli.options import (
     AsJson,
     BackendName,
+    Deployment,
     DeviceName,
     Home,
+    ProfileName,
     Quiet,
     SnakemakeArgs,
     SubjectName,
@@ -22,8 +24,10 @@ from cli.options import (
     examples,
     passed_on,
     read_backend,
+    read_deployment,
     read_device,
     read_home,
+    read_profile,
 )
 from cli.plan import PREPARATION, TRAINING, Step, given_stages, speech_chain, stale_steps, subject_steps
 from cli.speech_plan import Wishes, check_room, check_sound, hand_out, plan_speech, write_job
@@ -85,6 +89,8 @@ def speak(
     ] = None,
     backend: BackendName = "auto",
     device: DeviceName = "auto",
+    profile: ProfileName = None,
+    sdm: Deployment = None,
     home: Home = Path(),
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -98,7 +104,9 @@ def speak(
     console = Console(json=as_json, quiet=quiet)
     wishes = Wishes(output, background, eyes, view, pose_from, size, signing_key, signing_certificates, save_frames)
     plan = plan_speech(read_home(home), subject, speech, wishes)
-    execution = Execution(read_backend(backend), read_device(device), passed_on(args))
+    execution = Execution(
+        read_backend(backend), read_device(device), passed_on(args), read_profile(profile), read_deployment(sdm)
+    )
     check_room(plan, check_sound(plan))
     waiting = console.waiting if wait else None
     ready = is_current(plan.workspace, plan.record)

@@ -11,9 +11,11 @@ from cli.console import Console, duration
 from cli.options import (
     AsJson,
     BackendName,
+    Deployment,
     DeviceName,
     Home,
     PresetName,
+    ProfileName,
     Quiet,
     Settings,
     SnakemakeArgs,
@@ -22,8 +24,10 @@ from cli.options import (
     examples,
     passed_on,
     read_backend,
+    read_deployment,
     read_device,
     read_home,
+    read_profile,
 )
 from cli.plan import PREPARATION, TRAINING, stale_steps, subject_steps
 from cli.status import benchmark_seconds
@@ -54,6 +58,8 @@ def train(
     assignments: Settings = [],  # noqa: B006 - typer copies it
     backend: BackendName = "auto",
     device: DeviceName = "auto",
+    profile: ProfileName = None,
+    sdm: Deployment = None,
     home: Home = Path(),
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -68,7 +74,9 @@ def train(
     changes = read_assignments(assignments)
     if backbone is not None:
         changes.setdefault("head", {})["backbone"] = backbone
-    execution = Execution(read_backend(backend), read_device(device), passed_on(args))
+    execution = Execution(
+        read_backend(backend), read_device(device), passed_on(args), read_profile(profile), read_deployment(sdm)
+    )
     record = load_record(workspace.subject).changed(preset=preset, assignments=changes)
     with hold(workspace, None, console.waiting if wait else None) as held:
         save_record(workspace.subject, record)

@@ -203,10 +203,13 @@ def _command(folder: Path, extra: list[str]) -> list[str]:
     ]
 
 
-def _environment(folder: Path, token: str, event_file: Path) -> dict[str, str]:
+def _environment(folder: Path, token: str, event_file: Path, deployment: str) -> dict[str, str]:
     """The same radnerf on PATH, the same home, and the ways back to this process."""
+    # A conda environment finds this very code, which is not installed in it.
+    code = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)} if deployment == "conda" else {}
     return {
         **os.environ,
+        **code,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "RADNERF_HOME": str(folder.parents[2].resolve()),
         lock.VARIABLE: token,
@@ -221,7 +224,7 @@ def _target(folder: Path, path: Path) -> str:
 
 
 def _arguments(folder: Path, targets: list[Path], execution: Execution) -> list[str]:
-    config = {"backend": execution.backend, "device": execution.device}
+    config = {"backend": execution.backend, "device": execution.device, "sdm": execution.deployment or "auto"}
     chosen = [f"{key}={value}" for key, value in config.items() if value != "auto"]
     user = execution.snakemake_args
     # A profile or the user may say how many cores or cluster jobs there are.
@@ -316,7 +319,7 @@ def run_snakemake(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=folder,
-            env=_environment(folder, token, event_file),
+            env=_environment(folder, token, event_file, execution.deployment),
             start_new_session=True,
         )
         tail = events.Tail(event_file)

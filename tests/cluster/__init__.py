@@ -1,0 +1,1 @@
+"""Tests on clusters of one machine; only with ``make cluster-test``."""

@@ -1,0 +1,95 @@
+"""What runs where: profiles by name, deployment, and a stage as a Kubernetes job."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli import kubernetes_jobs
+from cli.options import read_deployment, read_profile
+from cli.plan import STAGES
+from cli.workflow import Execution, _arguments, workflow_file
+from stages.errors import BadInput, RadnerfError
+from tests.cli_harness import fabricate
+from tests.test_workflow import dry_run
+
+
+def test_profiles_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
+    for name in ("workstation", "slurm", "kubernetes"):
+        assert read_profile(name) == str(workflow_file("profiles") / name)
+    (tmp_path / "config.yaml").write_text("jobs: 2\n")
+    assert read_profile(str(tmp_path)) == str(tmp_path)
+    assert read_profile(None) == ""
+    with pytest.raises(BadInput, match=r"'slorm' is no profile \(choose one of: kubernetes, slurm, workstation"):
+        read_profile("slorm")
+    with pytest.raises(BadInput, match="--sdm is 'docker'"):
+        read_deployment("docker")
+
+
+@pytest.mark.parametrize("name", ["slurm", "kubernetes"])
+def test_a_profile_speaks_of_rules_that_are(name: str) -> None:
+    told = yaml.safe_load((workflow_file("profiles") / name / "config.yaml").read_text())
+    assert set(told["set-threads"]) <= set(STAGES)
+    assert told["rerun-triggers"] == "mtime"
+
+
+def test_a_profile_takes_the_place_of_this_machines_limits(tmp_path: Path) -> None:
+    folder = tmp_path / "subjects" / ".workflow" / "anna"
+    words = _arguments(folder, [], Execution(profile="/profiles/slurm", deployment="apptainer"))
+    assert words[words.index("--profile") + 1] == "/profiles/slurm"
+    assert words[words.index("--sdm") + 1] == "apptainer"
+    assert not {"--cores", "--resources"} & set(words)
+
+
+def test_a_conda_environment_runs_the_code_that_was_started(tmp_path: Path) -> None:
+    workspace = fabricate(tmp_path, trained=False)
+    said = dry_run(workspace, [workspace.head], "--printshellcmds")
+    assert re.search(r"\bradnerf stage head anchor", said, re.MULTILINE)
+    said = dry_run(workspace, [workspace.head], "--printshellcmds", "--config", "sdm=conda")
+    assert re.search(r"python -P -m cli\.app stage head anchor", said, re.MULTILINE)
+
+
+def _job(**needs: int) -> dict[str, object]:
+    return kubernetes_jobs.manifest("head", "/radnerf/job.sh", memory_mb=8000, cores=8, minutes=60, **needs)
+
+
+def test_a_stage_asks_kubernetes_for_what_its_rule_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RADNERF_IMAGE", "here/radnerf:1")
+    monkeypatch.setenv("RADNERF_VOLUME", "subjects:/radnerf")
+    monkeypatch.setenv("RADNERF_RUN", "token")
+    job = json.loads(json.dumps(_job(gpus=1)))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"] == {"memory": "8000M", "cpu": "8", "nvidia.com/gpu": "1"}
+    assert container["volumeMounts"] == [{"name": "subjects", "mountPath": "/radnerf"}]
+    assert (container["image"], container["command"]) == ("here/radnerf:1", ["bash", "/radnerf/job.sh"])
+    assert {"name": "RADNERF_RUN", "value": "token"} in container["env"]
+    assert job["spec"]["backoffLimit"] == 0
+    assert job["spec"]["activeDeadlineSeconds"] == 3600
+    assert re.fullmatch(r"radnerf-head-[0-9a-f]{10}", job["metadata"]["name"])
+    without = json.loads(json.dumps(_job(gpus=0)))
+    assert "nvidia.com/gpu" not in json.dumps(without)
+    monkeypatch.setenv("RADNERF_VOLUME", "subjects")
+    with pytest.raises(BadInput, match="RADNERF_VOLUME"):
+        _job(gpus=0)
+
+
+@pytest.mark.parametrize(
+    ("told", "word"),
+    [({}, "running"), ({"active": 1}, "running"), ({"succeeded": 1}, "success"), ({"failed": 1}, "failed")],
+)
+def test_a_jobs_state_is_told_in_snakemakes_words(monkeypatch: pytest.MonkeyPatch, told: object, word: str) -> None:
+    answer = subprocess.CompletedProcess([], 0, json.dumps({"status": told}), "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
+    assert kubernetes_jobs.status("radnerf-head-0") == word
+
+
+def test_what_kubectl_refuses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = subprocess.CompletedProcess([], 1, "", "error: forbidden\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
+    with pytest.raises(RadnerfError, match="kubectl get failed: error: forbidden"):
+        kubernetes_jobs.status("radnerf-head-0")
