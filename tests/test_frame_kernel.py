@@ -116,6 +116,12 @@ def test_a_full_box() -> None:
     compare(frozen_head(), rays_at_the_box(300), cells(1.0), samples=16)
 
 
+@pytest.mark.parametrize("size", [13, 16, 40])
+def test_a_few_cells_far_apart(size: int) -> None:
+    seen = compare(frozen_head(), rays_at_the_box(900), cells(0.003, size))
+    assert 0 < (seen[:, 3] > 0).float().mean() < 0.5
+
+
 def test_rays_along_axes_and_from_inside() -> None:
     origins = torch.tensor([[0.3, 0.2, 20.0], [0.3, 20.0, 0.1], [-20.0, 0.2, 0.1], [0.3, 0.2, 0.1], [20.0, 20.0, 20.0]])
     directions = torch.tensor([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from radnerf.kernels.cpu_field import BLOCK, VIEWS, PackedHead, evaluate, exp, pack, scratch
 from radnerf.kernels.cpu_jit import follow_torch_threads, inlined, parallel
-from radnerf.kernels.cpu_simd import TILE
-from radnerf.kernels.cpu_walk import occupied_runs, place_on_runs
+from radnerf.kernels.cpu_simd import TILE, take_next
+from radnerf.kernels.cpu_walk import BRICK, fill_bricks, occupied_runs, place_on_runs
 
 if TYPE_CHECKING:
     from radnerf.kernels.protocol import FrozenHead
 
 Floats = NDArray[np.float32]
+Pair = tuple[np.float32, np.float32]
 
 RAYS_AT_ONCE = 512
 """Rays that a thread takes at once: their waves fill many blocks, and their numbers fit the cache."""
@@ -37,18 +38,22 @@ _0F, _1F = np.float32(0), np.float32(1)
 
 
 @inlined
-def _bent(x: np.float32, y: np.float32, head: PackedHead) -> tuple[np.float32, np.float32]:
-    """A point's x and y after the warp, as ``radnerf.warp.bend``."""
-    across, up = head.warp.shape[0], head.warp.shape[1]
-    u, v = (x - head.warp_low[0]) * head.warp_rate[0], (y - head.warp_low[1]) * head.warp_rate[1]
-    if across < 2 or not (_0F <= u <= across - 1 and _0F <= v <= up - 1):
+def _bent(
+    x: np.float32, y: np.float32, warp: Floats, across: int, up: int, low: Pair, rate: Pair
+) -> tuple[np.float32, np.float32]:
+    """A point's x and y after the warp, as ``radnerf.warp.bend``; the warp is flat, ``up`` nodes of two a column."""
+    u, v = np.float32((x - low[0]) * rate[0]), np.float32((y - low[1]) * rate[1])
+    i, j = np.int32(u), np.int32(v)
+    # The far edge belongs to the last cell.
+    i, j = min(i, np.int32(across - 2)), min(j, np.int32(up - 2))
+    if u < _0F or v < _0F or u > np.float32(across - 1) or v > np.float32(up - 1) or across < 2:
         return x, y
-    i, j = min(int(u), across - 2), min(int(v), up - 2)
     fu, fv = np.float32(u - np.float32(i)), np.float32(v - np.float32(j))
-    gu, gv = _1F - fu, _1F - fv
-    a, b, c, d = head.warp[i, j], head.warp[i + 1, j], head.warp[i, j + 1], head.warp[i + 1, j + 1]
-    dx = (a[0] * gu + b[0] * fu) * gv + (c[0] * gu + d[0] * fu) * fv
-    dy = (a[1] * gu + b[1] * fu) * gv + (c[1] * gu + d[1] * fu) * fv
+    gu, gv = np.float32(_1F - fu), np.float32(_1F - fv)
+    a = 2 * (np.int64(i) * up + np.int64(j))
+    b = a + 2 * up
+    dx = (warp[a] * gu + warp[b] * fu) * gv + (warp[a + 2] * gu + warp[b + 2] * fu) * fv
+    dy = (warp[a + 1] * gu + warp[b + 1] * fu) * gv + (warp[a + 3] * gu + warp[b + 3] * fu) * fv
     return np.float32(x + dx), np.float32(y + dy)
 
 
@@ -76,27 +81,45 @@ def _views(direction: Floats, out: Floats) -> None:
 
 
 @inlined
+def _densities(raw: Floats, shift: np.float32, most: np.float32, out: Floats) -> None:
+    for n in range(len(out)):
+        out[n] = exp(min(raw[n] + shift, most))
+
+
+@inlined
+def _shades(raw: Floats, out: Floats) -> None:
+    for n in range(len(out)):
+        out[n] = _1F / (_1F + exp(-raw[n]))
+
+
+@inlined
 def _share(
-    worker: int,
     head: PackedHead,
     rays_o: Floats,
     rays_d: Floats,
     occupancy: NDArray[np.bool_],
-    bounds: NDArray[np.int64],
+    bricks: NDArray[np.bool_],
     aabb: Floats,
     max_samples: int,
     min_step: float,
     limit: float,
-    workers: int,
+    taken: NDArray[np.int64],
     out: Floats,
 ) -> None:
     rays, size = len(rays_o), len(occupancy)
-    low = aabb[0].astype(np.float64)
-    cell = (aabb[1].astype(np.float64) - low) / size
+    low = np.float64(aabb[0, 0]), np.float64(aabb[0, 1]), np.float64(aabb[0, 2])
+    cell = (
+        (np.float64(aabb[1, 0]) - low[0]) / size,
+        (np.float64(aabb[1, 1]) - low[1]) / size,
+        (np.float64(aabb[1, 2]) - low[2]) / size,
+    )
     side = (aabb[1] - aabb[0]).astype(np.float32)
     width = len(head.space_scales) * head.space_features + len(head.plane_scales) * head.plane_features
     chunks = (rays + RAYS_AT_ONCE - 1) // RAYS_AT_ONCE
     most = RAYS_AT_ONCE * SAMPLES_A_WAVE
+    across, up = head.warp.shape[0], head.warp.shape[1]
+    warp = head.warp.reshape(-1)
+    warp_low, warp_rate = (head.warp_low[0], head.warp_low[1]), (head.warp_rate[0], head.warp_rate[1])
     block = scratch(width, head.hidden)
     t = np.empty((RAYS_AT_ONCE, max_samples), np.float32)
     step, depth_in = np.empty(RAYS_AT_ONCE, np.float32), np.empty(RAYS_AT_ONCE)
@@ -105,14 +128,20 @@ def _share(
     sigma, rgb = np.empty(most, np.float32), np.empty((3, most), np.float32)
     begins, lengths = np.empty(3 * size + 4), np.empty(3 * size + 4)
     views = np.empty((RAYS_AT_ONCE, VIEWS), np.float32)
-    # Chunks in turn, so that each thread has its share of head and of background.
-    for chunk in range(worker, chunks, workers):
+    while True:
+        # Each thread takes the next chunk when it is done with its last: some have more head in them, some cores less
+        # time for us.
+        chunk = take_next(taken)
+        if chunk >= chunks:
+            break
         first = chunk * RAYS_AT_ONCE
         beyond = min(rays, first + RAYS_AT_ONCE)
         living = 0
         for r in range(first, beyond):
             out[r] = _0F
-            runs = occupied_runs(rays_o[r], rays_d[r], occupancy, bounds, low, cell, begins, lengths)
+            origin = np.float64(rays_o[r, 0]), np.float64(rays_o[r, 1]), np.float64(rays_o[r, 2])
+            direction = np.float64(rays_d[r, 0]), np.float64(rays_d[r, 1]), np.float64(rays_d[r, 2])
+            runs = occupied_runs(origin, direction, occupancy, bricks, low, cell, begins, lengths)
             count, length = place_on_runs(begins, lengths, runs, max_samples, min_step, t[r - first])
             if count:
                 _views(rays_d[r], views[r - first])
@@ -135,7 +164,8 @@ def _share(
                     p = start + min(n, count - 1)
                     r = first + owner[p]
                     distance = t[owner[p], number[p]]
-                    x, y = _bent(rays_o[r, 0] + distance * rays_d[r, 0], rays_o[r, 1] + distance * rays_d[r, 1], head)
+                    x, y = rays_o[r, 0] + distance * rays_d[r, 0], rays_o[r, 1] + distance * rays_d[r, 1]
+                    x, y = _bent(x, y, warp, across, up, warp_low, warp_rate)
                     z = rays_o[r, 2] + distance * rays_d[r, 2]
                     block.unit[n] = min(max((x - aabb[0, 0]) / side[0], _0F), _1F)
                     block.unit[BLOCK + n] = min(max((y - aabb[0, 1]) / side[1], _0F), _1F)
@@ -143,11 +173,9 @@ def _share(
                     for view in range(VIEWS):
                         block.seen[(head.hidden // 2 + view) * BLOCK + n] = views[owner[p], view]
                 evaluate(head, block, padded)
-                for n in range(count):
-                    sigma[start + n] = exp(min(block.seen[n] + head.shift, head.most))
+                _densities(block.seen[:count], head.shift, head.most, sigma[start : start + count])
                 for channel in range(3):
-                    for n in range(count):
-                        rgb[channel, start + n] = _1F / (_1F + exp(-block.one[channel * BLOCK + n]))
+                    _shades(block.one[channel * BLOCK : channel * BLOCK + count], rgb[channel, start : start + count])
             for p in range(packed):
                 r = owner[p]
                 before = np.float32(depth_in[r])
@@ -178,28 +206,18 @@ def _frame(
     rays_o: Floats,
     rays_d: Floats,
     occupancy: NDArray[np.bool_],
-    bounds: NDArray[np.int64],
+    bricks: NDArray[np.bool_],
     aabb: Floats,
     max_samples: int,
     min_step: float,
     limit: float,
+    taken: NDArray[np.int64],
     workers: int,
     out: Floats,
 ) -> None:
     # The loop holds nothing but a call: numba rewrites what stands in a parallel loop, vector pieces wrongly.
-    for worker in prange(workers):
-        _share(worker, head, rays_o, rays_d, occupancy, bounds, aabb, max_samples, min_step, limit, workers, out)
-
-
-def _bounds(occupancy: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(2, 3): the first occupied cell along each axis, and the one after the last; zeros where none is."""
-    bounds = np.zeros((2, 3), np.int64)
-    flat = occupancy.any(axis=2)
-    for axis, line in enumerate((flat.any(axis=1), flat.any(axis=0), occupancy.any(axis=(0, 1)))):
-        cells = np.flatnonzero(line)
-        if len(cells):
-            bounds[:, axis] = cells[0], cells[-1] + 1
-    return bounds
+    for _ in prange(workers):
+        _share(head, rays_o, rays_d, occupancy, bricks, aabb, max_samples, min_step, limit, taken, out)
 
 
 def render_frame(
@@ -217,16 +235,19 @@ def render_frame(
     limit = -math.log(min_transmittance) if min_transmittance > 0 else math.inf
     given: list[Any] = [tensor.detach().contiguous().numpy() for tensor in (rays_o, rays_d)]
     cells = occupancy.contiguous().numpy()
+    bricks = np.zeros([(len(cells) + BRICK - 1) // BRICK] * 3, np.bool_)
+    fill_bricks(cells, bricks)
     box = head.aabb.contiguous().numpy()
     _frame(
         pack(head),
         *given,
         cells,
-        _bounds(cells),
+        bricks,
         box,
         max_samples,
         float(min_step),
         limit,
+        np.zeros(1, np.int64),
         threads,
         out.numpy(),
     )

@@ -284,3 +284,20 @@ def blend_corners(dim: int, features: int) -> Callable[..., None]:
         return signature, write
 
     return blend
+
+
+def _taking() -> Callable[..., int]:
+    @intrinsic
+    def take(typing_context, counter):  # type: ignore[no-untyped-def]
+        def write(context: Any, builder: Any, signature: Any, args: Any) -> _Value:  # noqa: ANN401
+            place = _Writer(context, builder, signature).data(0, args[0])
+            return builder.atomic_rmw("add", place, ir.Constant(_I64, 1), "monotonic")
+
+        return types.int64(counter), write
+
+    piece: Callable[..., int] = take
+    return piece
+
+
+take_next = _taking()
+"""``take_next(counter)`` returns ``counter[0]``, int64, and adds 1 to it; no two threads are given the same number."""
