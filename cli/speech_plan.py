@@ -104,7 +104,7 @@ def plan_speech(home: Path, subject: str, speech: Path, wishes: Wishes) -> Plan:
     frames = _frames_folder(wishes.save_frames)
     options = {
         "eyes": _read_eyes(wishes.eyes),
-        "view_deg": _read_view(wishes.view),
+        "view_deg": read_view(wishes.view),
         "size_px": wishes.size or 0,
         "background_colour": colour,
         "signing": _read_signing(wishes),
@@ -275,7 +275,7 @@ def _read_eyes(text: str) -> float | str:
     return value
 
 
-def _read_view(text: str | None) -> list[float]:
+def read_view(text: str | None) -> list[float]:
     """``--view`` as yaw and pitch in degrees."""
     angles = read_numbers(text, 2, "--view", "10,-5") if text is not None else [0.0, 0.0]
     if max(map(abs, angles)) > MAX_VIEW_DEG:

@@ -37,3 +37,9 @@ class BackendUnavailable(BadInput):
 
 class Diverged(RadnerfError):
     """Training met non-finite numbers and could not go on. Exit code 1."""
+
+
+class Interrupted(RadnerfError):
+    """Somebody ended what goes on until somebody ends it. Exit code 130."""
+
+    exit_code = 130

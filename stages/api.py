@@ -32,7 +32,7 @@ from stages.errors import BadInput
 from stages.formats import FPS, Track, load_json, save_json, sha256_of
 from stages.head_file import load_head
 from stages.hearing import Features, check_heard, open_features
-from stages.motion import own_motion, perform
+from stages.motion import Performance, own_motion, perform
 from stages.settings import AudioSettings, RenderSettings
 from stages.settings_reading import from_mapping
 from stages.speech_activity import load_activity
@@ -140,13 +140,14 @@ class Portrait:
             raise BadInput(f"the video cannot be written to {final}", hint="give a name that ends in .mp4 or .mov")
         speech = Path(speech)
         audio.check(speech)
-        with self._heard(speech) as (folder, features):
+        with self.heard(speech) as features:
+            folder = features.parent
             job = self._job(speech, eyes, view_deg, size_px, background, folder)
             save_json(folder / "job.json", {**job, "cutout": final.suffix.lower() == ".mov"})
             ws = self.workspace
             inputs = render.Inputs(folder / "job.json", speech, features, ws.head, ws.torso, ws.background, ws.track)
             made = render.Outputs(folder / "video.mp4", folder / "video.json", folder / "video.mov")
-            render.run(inputs, made, self._settings("render"), backend=self.backend, device=self.device)
+            render.run(inputs, made, self.settings("render"), backend=self.backend, device=self.device)
             final.parent.mkdir(parents=True, exist_ok=True)
             source = folder / f"video{final.suffix.lower()}"
             # The folder may lie on another disk than the video is to lie on.
@@ -207,38 +208,53 @@ class Portrait:
 
     def _layers(self, speech: Path, eyes: Eyes, view_deg: tuple[float, float], side: int) -> Iterator[torch.Tensor]:
         audio.check(speech)
-        with self._heard(speech) as (folder, path), open_features(path) as features:
-            save_json(folder / "job.json", self._job(speech, eyes, view_deg, side, None, folder))
+        with self.heard(speech) as path, open_features(path) as features:
+            told = path.with_name("job.json")
+            save_json(told, self._job(speech, eyes, view_deg, side, None, path.parent))
             # Read back, so that what is wrong with it is said as 'speak' says it.
-            job = load_job(folder / "job.json")
+            job = load_job(told)
             yield from self._figure(job.eyes, view_deg, side, features, path, job.seed).layers(features)
 
     def _figure(
         self, eyes: Eyes, view_deg: tuple[float, float], side: int, features: Features, path: Path, seed: int
     ) -> Figure:
         check_heard(self.workspace.head, self.head, self.header, features)
-        track = Track.load(self.workspace.track)
-        performance = perform(
-            own_motion(track),
-            features.frames,
-            eyes=eyes,
-            style=learn_style(track.eye_open, track.tracked),
-            seed=seed,
-            activity=load_activity(path, features.frames),
-        )
+        performance = self.performance(features, path, eyes=eyes, seed=seed)
         kernels = get_backend(self.backend, pick_device(self.device))
-        camera = camera_of(track).scaled(side)
+        camera = camera_of(Track.load(self.workspace.track)).scaled(side)
         return Figure(self.head, self.torso, kernels, camera, performance, yaw_pitch_rotation(*view_deg))
 
+    def performance(self, features: Features, path: Path, *, eyes: Eyes, seed: int) -> Performance:
+        """How head and eyes move in a speech, as ``radnerf speak`` moves them.
+
+        Args:
+            features: Of the speech.
+            path: Their file.
+            eyes: As for ``render``.
+            seed: Of the blinks.
+        """
+        track = Track.load(self.workspace.track)
+        style = learn_style(track.eye_open, track.tracked)
+        activity = load_activity(path, features.frames)
+        return perform(own_motion(track), features.frames, eyes=eyes, style=style, seed=seed, activity=activity)
+
     @contextmanager
-    def _heard(self, speech: Path) -> Iterator[tuple[Path, Path]]:
-        """A folder of its own for a speech, and the speech's features in it."""
+    def heard(self, speech: Path) -> Iterator[Path]:
+        """A speech's features, in a folder of their own that ends with the block.
+
+        Args:
+            speech: Any sound that ffmpeg reads.
+
+        Raises:
+            BadInput: It cannot be heard.
+        """
         with tempfile.TemporaryDirectory(prefix="radnerf-speech-") as name:
             features = Path(name) / "features.npz"
-            audio.run(audio.Inputs(speech), audio.Outputs(features), self._settings("audio"))
-            yield Path(name), features
+            audio.run(audio.Inputs(speech), audio.Outputs(features), self.settings("audio"))
+            yield features
 
-    def _settings(self, stage: Literal["audio", "render"]) -> Any:  # noqa: ANN401 - one of two kinds
+    def settings(self, stage: Literal["audio", "render"]) -> Any:  # noqa: ANN401 - one of two kinds
+        """The subject's settings of a stage."""
         path = self.workspace.settings(stage)
         kind = AudioSettings if stage == "audio" else RenderSettings
         if path.is_file():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,6 +128,18 @@ def _mean_shape(shapes: list[tuple[float, float, float]]) -> tuple[float, float,
     return closing, USUAL.closed_s, opening, depth
 
 
+def blink_times(style: BlinkStyle, seed: int) -> Iterator[float]:
+    """When blinks begin, s, ascending and without end; see ``draw_blinks``."""
+    random = np.random.default_rng(seed)
+    mean_s = 60.0 / style.rate_per_min
+    least_s = style.duration_s + LEAST_GAP_S
+    # The video begins somewhere between two blinks.
+    at_s = QUIET_START_S + random.uniform(0, 1) * random.lognormal(np.log(mean_s) - style.spread**2 / 2, style.spread)
+    while True:
+        yield at_s
+        at_s += max(least_s, random.lognormal(np.log(mean_s) - style.spread**2 / 2, style.spread))
+
+
 def draw_blinks(style: BlinkStyle, frames: int, seed: int) -> Floats:
     """When blinks begin in a video.
 
@@ -140,17 +154,8 @@ def draw_blinks(style: BlinkStyle, frames: int, seed: int) -> Floats:
     Returns:
         (B,) seconds, ascending.
     """
-    random = np.random.default_rng(seed)
-    mean_s = 60.0 / style.rate_per_min
-    least_s = style.duration_s + LEAST_GAP_S
     ends_s = frames / FPS - style.duration_s
-    begins: list[float] = []
-    # The video begins somewhere between two blinks.
-    at_s = QUIET_START_S + random.uniform(0, 1) * random.lognormal(np.log(mean_s) - style.spread**2 / 2, style.spread)
-    while at_s < ends_s:
-        begins.append(at_s)
-        at_s += max(least_s, random.lognormal(np.log(mean_s) - style.spread**2 / 2, style.spread))
-    return np.array(begins)
+    return np.array(list(itertools.takewhile(lambda at_s: at_s < ends_s, blink_times(style, seed))))
 
 
 def closures(style: BlinkStyle, begins_s: Floats, frames: int) -> Floats:

@@ -21,7 +21,9 @@ _SHORTEST_RUN = 2 * FPS
 
 
 _EASE = 15  # frames that a turning point takes on either side
-_CALM = 0.25  # of the usual speed, while the speech rests
+CALM = 0.25
+"""Speed of the movement while the speech rests, against the usual one."""
+
 _BRIDGED = 9  # frames: a rest shorter than twice this does not slow the head
 _GATE_SIGMA = 6.0  # frames
 _NOSE_CM = (0.0, 0.0, 6.0)
@@ -126,7 +128,7 @@ def plan_places(motion: Motion, frames: int, activity: NDArray[np.float64] | Non
     length = len(motion.eye_open)
     speed = np.ones(frames) if activity is None else playing_speed(activity)
     travelled = np.concatenate(([0.0], np.cumsum(speed)[:-1]))
-    start = _restful_start(motion, float(travelled[-1]))
+    start = restful_start(motion, float(travelled[-1]))
     return eased_ping_pong(travelled, length, start)
 
 
@@ -141,7 +143,7 @@ def playing_speed(activity: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     busy = maximum_filter1d(activity, 2 * _BRIDGED + 1, mode="nearest")
     gate: NDArray[np.float64] = gaussian_filter1d(minimum_filter1d(busy, 2 * _BRIDGED + 1, mode="nearest"), _GATE_SIGMA)
-    return _CALM + (1 - _CALM) * np.clip(gate, 0, 1)
+    return CALM + (1 - CALM) * np.clip(gate, 0, 1)
 
 
 def eased_ping_pong(travelled: NDArray[np.float64], length: int, start: float = 0.0) -> NDArray[np.float64]:
@@ -181,7 +183,7 @@ def _time_from_end(place: float, ease: float) -> float:
     return ease * float(np.sqrt(3 - np.sqrt(max(9 - 8 * place / ease, 4.0))))
 
 
-def _restful_start(motion: Motion, travel: float) -> float:
+def restful_start(motion: Motion, travel: float) -> float:
     """The frame from which on the head is least turned away from its usual attitude, and calmest.
 
     Args:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import BadInput, RadnerfError
-from stages.formats import atomic_path
+from stages.formats import atomic_path, sha256_of
 from stages.signing_key import Credentials, algorithm_of, certificates_only, key_only, local_credentials, local_root
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -96,6 +96,11 @@ def container_metadata(subject: str, model_version: str, consent: str) -> dict[s
         "keywords": "synthetic,AI-generated,trainedAlgorithmicMedia",
     }
     return {key: " ".join(text.split()) for key, text in texts.items()}
+
+
+def model_version_of(head: Path, torso: Path) -> str:
+    """What identifies a trained model: the beginnings of both files' SHA-256."""
+    return "-".join(sha256_of(path)[:12] for path in (head, torso))
 
 
 def radnerf_version() -> str:

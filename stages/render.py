@@ -18,26 +18,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from radnerf.camera import Camera, yaw_pitch_rotation
+from radnerf.camera import yaw_pitch_rotation
 from radnerf.devices import pick_device
-from radnerf.gpu_portrait import PortraitPainter, painter_for
+from radnerf.gpu_portrait import painter_for
 from radnerf.kernels import get_backend
-from radnerf.kernels.protocol import Backend
-from radnerf.model import HeadModel
-from radnerf.portrait import Pose, paint_portrait
-from radnerf.torso import TorsoModel
 from stages import progress
 from stages.backdrop import clip_background, picture_background, plain_background
 from stages.blinks import learn_style
 from stages.cutout import Figure, write_cutouts
 from stages.errors import BadInput
-from stages.formats import FPS, Track, atomic_path, save_json, sha256_of
+from stages.formats import FPS, Track, atomic_path, save_json
 from stages.frame_queue import Frame, FrameQueue, Pending
 from stages.head_file import load_head
 from stages.hearing import Features, check_heard, hear, open_features
 from stages.media import VideoWriter
 from stages.motion import Performance, borrowed_motion, own_motion, perform
-from stages.provenance import Statement, container_metadata, radnerf_version, sign_video
+from stages.provenance import Statement, container_metadata, model_version_of, radnerf_version, sign_video
+from stages.scene import Scene
 from stages.settings import RenderSettings
 from stages.signing_key import Credentials, given_credentials
 from stages.speech_activity import load_activity
@@ -166,33 +163,20 @@ def _background(job: SpeechJob, own: Path, size_px: int) -> npt.NDArray[np.uint8
     return clip_background(own, size_px)
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """Everything that a frame is made of, but its sound.
+@dataclass(frozen=True, kw_only=True)
+class _Scene(Scene):
+    """A scene and what happens in it, but the sound.
 
     Attributes:
-        head, torso: The trained models.
-        kernels: What marches and composites.
-        camera: At the video's size.
         performance: Poses and eyes.
         turn: (3, 3) float32, of the head beyond its pose, in its own frame.
-        background: (S, S, 3) float in [0, 1].
-        painter: Draws frames on a GPU; None where the backend has none.
     """
 
-    head: HeadModel
-    torso: TorsoModel
-    kernels: Backend
-    camera: Camera
     performance: Performance
     turn: Tensor
-    background: Tensor
-    painter: PortraitPainter | None = None
 
     def frame(self, index: int, code: Tensor, mouth: Tensor) -> Frame | Pending:
         """A frame of the video.
-
-        The torso follows the motion's own pose: a head turned by ``turn`` turns on its neck.
 
         Args:
             index: Number of the frame.
@@ -202,15 +186,7 @@ class _Scene:
         Returns:
             (S, S, 3) uint8 RGB, or what waits for it.
         """
-        condition = self.head.condition(code, mouth, torch.tensor([self.performance.eye(index)]))
-        pose = self.performance.pose(index)
-        turned = Pose(pose.rotation @ self.turn, pose.translation)
-        if self.painter is not None:
-            return self.painter.paint(turned, pose, condition)
-        picture = paint_portrait(
-            self.head, self.torso, self.kernels, self.camera, turned, pose, condition, self.background
-        )
-        return picture.numpy()
+        return self.picture(self.performance.pose(index), self.turn, self.performance.eye(index), code, mouth)
 
 
 def _frames(scene: _Scene, features: Features) -> Iterator[Frame | Pending]:
@@ -227,7 +203,7 @@ def _write(
     inputs: Inputs, outputs: Outputs, settings: RenderSettings, job: SpeechJob, scene: _Scene, features: Features
 ) -> None:
     """Render, encode and sign; the video appears only when it is whole."""
-    model_version = _model_version(inputs)
+    model_version = model_version_of(inputs.head, inputs.torso)
     side = scene.camera.width_px
     outputs.video.parent.mkdir(parents=True, exist_ok=True)
     for left_over in outputs.video.parent.glob(f"{_SCRATCH}*"):
@@ -268,7 +244,7 @@ def _write_cutouts(
             path.unlink(missing_ok=True)
     if not wanted:
         return
-    model_version = _model_version(inputs)
+    model_version = model_version_of(inputs.head, inputs.torso)
     write_cutouts(
         Figure(scene.head, scene.torso, scene.kernels, scene.camera, scene.performance, scene.turn),
         features,
@@ -284,10 +260,10 @@ def _sign(video: Path, model_version: str, job: SpeechJob, settings: RenderSetti
     """Sign a finished video, unless the settings say not to."""
     if settings.sign:
         statement = Statement(job.subject, model_version, job.consent, radnerf_version(), dt.datetime.now(dt.UTC))
-        sign_video(video, statement, job.signing or _usual_signer(settings))
+        sign_video(video, statement, job.signing or usual_signer(settings))
 
 
-def _usual_signer(settings: RenderSettings) -> Credentials | None:
+def usual_signer(settings: RenderSettings) -> Credentials | None:
     """Who signs where the job does not say; None for this machine's own key."""
     if not settings.signing_key:
         return None
@@ -298,8 +274,3 @@ def _usual_signer(settings: RenderSettings) -> Credentials | None:
         if not path.is_absolute():
             raise BadInput(f"render.signing_key is {path}", hint="give an absolute path")
     return given_credentials(*paths)
-
-
-def _model_version(inputs: Inputs) -> str:
-    """What identifies the trained model: the beginnings of both files' SHA-256."""
-    return "-".join(sha256_of(path)[:12] for path in (inputs.head, inputs.torso))

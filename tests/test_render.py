@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from radnerf.camera import yaw_pitch_rotation
 from radnerf.head import Condition
 from radnerf.model import HeadModel
-from stages import render
+from stages import render, scene
 from stages.backdrop import picture_background, plain_background
 from stages.blinks import BlinkStyle, closures, draw_blinks, without_blinks
 from stages.colours import CSS_COLOURS, parse_colour
@@ -181,7 +181,7 @@ def test_a_view_turns_the_head_and_leaves_the_torso(subject: Workspace) -> None:
             seen["head"], seen["torso"] = arguments[4].rotation, arguments[5].rotation
             return torch.zeros(SIZE_PX, SIZE_PX, 3, dtype=torch.uint8)
 
-        patch.setattr(render, "paint_portrait", paint)
+        patch.setattr(scene, "paint_portrait", paint)
         _render(subject, _speech(subject, 0.04, {"view_deg": [10.0, -5.0]}))
     pose = perform(own_motion(Track.load(subject.track)), 1).pose(0).rotation
     torch.testing.assert_close(seen["head"], pose @ yaw_pitch_rotation(10, -5))
