@@ -10,7 +10,11 @@ By hand, from the folder that holds subjects/:
 import os
 from pathlib import Path
 
+from cli.lock import watch_owner
 from stages.workspace import Workspace
+
+# A run that is killed cannot end its Snakemake.
+watch_owner()
 
 W = Workspace(Path("../../{subject}"))
 S = W.speech("{speech}")

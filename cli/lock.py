@@ -5,9 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -180,13 +183,26 @@ def subject_lock(
     with _opened(path) as descriptor:
         previous = _take(path, descriptor, fcntl.LOCK_EX, waiting)
         if previous is not None:
-            end_orphans(previous.token)
+            _bury(previous)
         owner = _new_owner(command, token)
         _write_owner(descriptor, owner)
         try:
             yield owner.token, previous is not None
         finally:
             _write_owner(descriptor, None)
+
+
+def _bury(previous: Owner) -> None:
+    """End what a killed run left running, and remove its temporary files."""
+    end_orphans(previous.token)
+    # It stands in a file that anybody may have written.
+    if re.fullmatch(r"[0-9a-f]{32}", str(previous.token)):
+        shutil.rmtree(scratch_folder(previous.token), ignore_errors=True)
+
+
+def scratch_folder(token: str) -> Path:
+    """Where the processes of a run keep temporary files, so that the next run finds them when this one is killed."""
+    return Path(tempfile.gettempdir()) / f"radnerf-{token[:12]}"
 
 
 def _new_owner(command: str, token: str | None) -> Owner:
@@ -216,7 +232,7 @@ def shared_lock(path: Path, waiting: Waiting | None = None) -> Iterator[bool]:
             previous = _take(path, descriptor, fcntl.LOCK_EX, waiting)
             left_over = previous is not None
             if previous is not None:
-                end_orphans(previous.token)
+                _bury(previous)
                 _write_owner(descriptor, None)
         _take(path, descriptor, fcntl.LOCK_SH, waiting)
         yield left_over

@@ -203,13 +203,17 @@ def _command(folder: Path, extra: list[str]) -> list[str]:
     ]
 
 
-def _environment(folder: Path, token: str, event_file: Path, deployment: str) -> dict[str, str]:
+def _environment(folder: Path, token: str, event_file: Path, execution: Execution) -> dict[str, str]:
     """The same radnerf on PATH, the same home, and the ways back to this process."""
+    scratch = lock.scratch_folder(token)
+    # A cluster says itself where its machines keep temporary files.
+    here = {"TMPDIR": str(scratch)} if scratch.is_dir() and not execution.profile else {}
     # A conda environment finds this very code, which is not installed in it.
-    code = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)} if deployment == "conda" else {}
+    code = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)} if execution.deployment == "conda" else {}
     return {
         **os.environ,
         **code,
+        **here,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "RADNERF_HOME": str(folder.parents[2].resolve()),
         lock.VARIABLE: token,
@@ -285,6 +289,19 @@ def _event_file(folder: Path) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
+@contextmanager
+def _scratch(token: str) -> Iterator[None]:
+    """One folder for the temporary files of everything that this run starts."""
+    folder = lock.scratch_folder(token)
+    # On a full disk everybody looks for a place of their own.
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def run_snakemake(
     folder: Path,
     token: str,
@@ -311,7 +328,7 @@ def run_snakemake(
     """
     folder.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _event_file(folder) as event_file, log.open("wb") as stream:
+    with _scratch(token), _event_file(folder) as event_file, log.open("wb") as stream:
         process = subprocess.Popen(
             _command(folder, _arguments(folder, targets, execution)),
             # A person who talks to Snakemake wants to hear it.
@@ -319,7 +336,7 @@ def run_snakemake(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=folder,
-            env=_environment(folder, token, event_file, execution.deployment),
+            env=_environment(folder, token, event_file, execution),
             start_new_session=True,
         )
         tail = events.Tail(event_file)
@@ -331,9 +348,9 @@ def run_snakemake(
             _end_group(process)
             raise
         heed(tail.read())
-    if process.returncode != 0:
-        # A Snakemake or a stage that was killed leaves its own children running.
-        lock.end_orphans(token)
+        if process.returncode != 0:
+            # A Snakemake or a stage that was killed leaves its own children running.
+            lock.end_orphans(token)
     return process.returncode == 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,12 +39,22 @@ def save_checkpoint(path: Path, kind: str, header: Mapping[str, Any], tensors: M
         kind: ``"head"``, ``"torso"``, ``"head-state"`` or ``"torso-state"``.
         header: What JSON holds: sizes, settings, provenance.
         tensors: By name; bool is kept as uint8 is, one byte an element.
+
+    Raises:
+        RadnerfError: The disk is full or the folder cannot be written.
     """
     text = json.dumps({"kind": kind, "version": VERSION, **header}, allow_nan=False)
     with atomic_path(path) as temporary:
         # A clone of its own for each: safetensors refuses tensors that share memory.
         own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        save_file(own, temporary, {_KEY: text})
+        try:
+            save_file(own, temporary, {_KEY: text})
+        except SafetensorError as error:
+            # It words the system's errors itself, the number at their end.
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

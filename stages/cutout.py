@@ -28,7 +28,7 @@ from stages import progress
 from stages.errors import RadnerfError
 from stages.formats import FPS, ArchiveWriter, atomic_path, frame_name
 from stages.hearing import Features, hear
-from stages.media_info import ffmpeg_path, file_url
+from stages.media_info import check_not_killed, ffmpeg_path, file_url
 from stages.motion import Performance
 
 Rgba = npt.NDArray[np.uint8]
@@ -243,7 +243,7 @@ class CutoutWriter:
             raise self._failure() from error
 
     def _failure(self) -> RadnerfError:
-        self._process.wait()
+        check_not_killed(self._process.wait())
         self._complaint.seek(0)
         said = " ".join(self._complaint.read().decode("utf-8", "replace").split())[:300]
         return RadnerfError(

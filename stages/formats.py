@@ -322,7 +322,7 @@ class _Arrays:
             with path.open("rb") as stream, zipfile.ZipFile(stream) as stored:
                 names = set(stored.namelist())
                 values: dict[str, Any] = {
-                    item.name: cls._read(stored, item.name)
+                    item.name: cls.read_field(stored, item.name)
                     for item in fields(cls)
                     # A field that came later has a default, and older files lack it.
                     if item.default_factory is MISSING or f"{item.name}.npy" in names
@@ -338,8 +338,12 @@ class _Arrays:
             raise BadInput(f"{path} is damaged: {error.message}", hint=_AGAIN) from error
 
     @classmethod
-    def _read(cls, stored: zipfile.ZipFile, name: str) -> Any:  # noqa: ANN401 - an array, a text or a number
-        """One field, once its header says that it is of the right kind and that there is room for it."""
+    def read_field(cls, stored: zipfile.ZipFile, name: str) -> Any:  # noqa: ANN401 - an array, a text or a number
+        """One field, once its header says that it is of the right kind and that there is room for it.
+
+        Raises:
+            ValueError: It is not, or claims more than there is; other errors of zipfile and numpy where it is damaged.
+        """
         member = stored.getinfo(f"{name}.npy")
         with stored.open(member) as stream:
             shape, dtype = _array_header(stream)

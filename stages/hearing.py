@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,15 +91,29 @@ def open_features(path: Path) -> Iterator[Features]:
     with tempfile.TemporaryDirectory(prefix="radnerf-features-") as folder:
         plain = Path(folder) / "values.npy"
         try:
-            with zipfile.ZipFile(path) as stored, stored.open("values.npy") as packed:
-                _unpack(packed, plain)
-            with np.load(path, allow_pickle=False) as bundle:
-                names = str(bundle["front_end"]), str(bundle["model"])
-                voiced = np.asarray(bundle["voiced"], np.float32) if "voiced" in bundle else None
+            with zipfile.ZipFile(path) as stored:
+                names = (
+                    str(AudioFeatures.read_field(stored, "front_end")),
+                    str(AudioFeatures.read_field(stored, "model")),
+                )
+                there = "voiced.npy" in stored.namelist()
+                voiced = AudioFeatures.read_field(stored, "voiced") if there else None
+                _check_room(stored.getinfo("values.npy"), Path(folder))
+                with stored.open("values.npy") as packed:
+                    _unpack(packed, plain)
             values = np.load(plain, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError as error:
             raise BadInput(f"{path} is missing", hint="run the audio stage") from error
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            EOFError,
+            TypeError,
+            RuntimeError,
+            zlib.error,
+            zipfile.BadZipFile,
+        ) as error:
             raise BadInput(f"{path} is damaged: {error}", hint=hint) from error
         if values.dtype != np.float32 or values.ndim != 2 or len(values) == 0:
             raise BadInput(f"{path} holds {values.dtype} {values.shape}, not (T, C) float32", hint=hint)
@@ -108,6 +123,20 @@ def open_features(path: Path) -> Iterator[Features]:
         if voiced.shape != values.shape[:1]:
             raise BadInput(f"{path} has {len(voiced)} rows of voice beside {len(values)} of features", hint=hint)
         yield Features(values, *names, voiced)
+
+
+def _check_room(member: zipfile.ZipInfo, folder: Path) -> None:
+    """Raise before anything is unpacked that there is no room for.
+
+    Raises:
+        RadnerfError: There is too little.
+    """
+    free = shutil.disk_usage(folder).free
+    if member.file_size > free:
+        raise RadnerfError(
+            f"the audio features take {member.file_size / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB",
+            hint="free some space there, or let TMPDIR name another folder",
+        )
 
 
 def _unpack(packed: Any, plain: Path) -> None:  # noqa: ANN401 - zipfile's stream type is private

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -16,12 +15,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from stages.errors import BadInput, RadnerfError
+from stages.errors import BadInput
 from stages.formats import FPS, Archive, Landmarks
 from stages.progress import report
 from stages.settings import LandmarksSettings
 from stages.vision.clip import load_rgb
 from stages.vision.face_mesh import POINTS, FaceMesh, Model, choose_model
+from stages.workers import end_with_parent, result_of
 
 MAX_MISSING_SHARE = 0.1
 """Share of the frames that may lack a face."""
@@ -141,22 +141,18 @@ def track_faces(frames: Path, count: int, model: Model) -> Found:
 
 def _results(parts: Sequence[Future[Found]], counter: Counter, count: int) -> list[Found]:
     waiting = set(parts)
-    try:
-        while waiting:
-            done, waiting = wait(waiting, timeout=0.2)
-            report(_LABEL, min(counter.value, count), count)
-            for part in done:
-                part.result()
-        return [part.result() for part in parts]
-    except BrokenProcessPool as error:
-        raise RadnerfError(
-            "finding landmarks was killed", hint="it may have run out of memory; try again with less running"
-        ) from error
+    while waiting:
+        done, waiting = wait(waiting, timeout=0.2)
+        report(_LABEL, min(counter.value, count), count)
+        for part in done:
+            result_of(part)
+    return [result_of(part) for part in parts]
 
 
 def _keep_counter(counter: Counter) -> None:
     global _counter
     _counter = counter
+    end_with_parent()
 
 
 def _track_part(frames: Path, start: int, stop: int, model: Model) -> Found:

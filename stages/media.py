@@ -18,6 +18,7 @@ import numpy.typing as npt
 from stages.errors import BadInput, RadnerfError
 from stages.media_info import (
     MediaInfo,
+    check_not_killed,
     ffmpeg_path,
     file_url,
     has_filters,
@@ -29,6 +30,7 @@ from stages.media_info import (
 from stages.video_encoder import Encoder, encoder_options
 
 __all__ = [
+    "FfmpegProcess",
     "Filter",
     "MediaInfo",
     "VideoWriter",
@@ -51,15 +53,25 @@ _STANDARD_TAGS = frozenset(
 )
 
 
-class _Process:
+class FfmpegProcess:
     """A running ffmpeg whose standard error is drained by a thread, so that it can never block."""
 
-    def __init__(self, command: list[str], *, feed: bool) -> None:
+    def __init__(self, command: list[str], *, feed: bool, more: Sequence[int] = (), own_session: bool = False) -> None:
+        """Start it.
+
+        Args:
+            command: The argument list.
+            feed: Whether its standard input is written; else its standard output is read.
+            more: File descriptors that it inherits, under the same numbers.
+            own_session: Whether Ctrl-C passes it by, so that it can finish what it writes.
+        """
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
             stdout=subprocess.DEVNULL if feed else subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=more,
+            start_new_session=own_session,
         )
         self._lines: collections.deque[str] = collections.deque(maxlen=50)
         self._drain = threading.Thread(target=self._read_errors, daemon=True)
@@ -161,13 +173,14 @@ def read_video(
         stream = stream.filter(name, **options)
     limit = {"frames:v": max_frames} if max_frames is not None else {}
     output = stream.output("pipe:1", format="rawvideo", pix_fmt="rgb24", **limit)
-    process = _Process(_command(output), feed=False)
+    process = FfmpegProcess(_command(output), feed=False)
     count = 0
     try:
         while len(data := _read_exactly(process.pipe, width * height * 3)) == width * height * 3:
             yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
             count += 1
         code = process.wait()
+        check_not_killed(code)
         time_s = start_s + count / (fps or info.fps or 25.0)
         unfinished = max_frames is None or count < max_frames
         cut_off = process.complained and unfinished and time_s < info.duration_s - 1.0
@@ -221,7 +234,7 @@ def stream_audio(
     stream = ffmpeg.input(file_url(path), protocol_whitelist="file")[str(info.audio_index)]
     stream = stream.filter("aresample", rate_hz, **{"async": 1, "first_pts": 0})
     output = stream.output("pipe:1", format="f32le", acodec="pcm_f32le", ac=channels, ar=rate_hz)
-    process = _Process(_command(output), feed=False)
+    process = FfmpegProcess(_command(output), feed=False)
     frame_bytes = 4 * channels
     count = 0
     try:
@@ -233,6 +246,7 @@ def stream_audio(
             count += len(samples) // channels
             yield samples if channels == 1 else samples.reshape(-1, channels)
         code = process.wait()
+        check_not_killed(code)
         # Of the formats that are read without a complaint when they are cut, FLAC alone knows its length for sure.
         told = process.complained or info.audio_codec == "flac"
         cut_off = told and not info.has_video and count / rate_hz < info.duration_s - 1.0
@@ -318,7 +332,7 @@ class VideoWriter:
         options["movflags"] = "+faststart" if known else "+faststart+use_metadata_tags"
         options |= {f"metadata:g:{i}": f"{key}={value}" for i, (key, value) in enumerate(tags.items())}
         output = ffmpeg.output(*streams, file_url(path), format="mp4", **options)
-        self._process = _Process(_command(output), feed=True)
+        self._process = FfmpegProcess(_command(output), feed=True)
 
     def __enter__(self) -> Self:
         """Return the writer."""
@@ -332,8 +346,8 @@ class VideoWriter:
         """
         if kind is not None:
             self._process.stop()
-        elif self._process.wait() != 0:
-            raise self._failure()
+        elif (code := self._process.wait()) != 0:
+            raise self._failure(code)
 
     def write(self, frame: npt.NDArray[np.uint8]) -> None:
         """Append a frame.
@@ -351,11 +365,11 @@ class VideoWriter:
         try:
             self._process.pipe.write(np.ascontiguousarray(frame).data)
         except (BrokenPipeError, OSError) as error:
-            self._process.wait()
-            raise self._failure() from error
+            raise self._failure(self._process.wait()) from error
         self.frames += 1
 
-    def _failure(self) -> RadnerfError:
+    def _failure(self, code: int) -> RadnerfError:
+        check_not_killed(code)
         return RadnerfError(
             f"the video cannot be written to {self._path}: {self._process.complaint()}",
             hint="free some space or check the folder's rights",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ def require_audio(info: MediaInfo) -> None:
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -154,6 +155,23 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
         encoding="utf-8",
         errors="replace",
     )
+    check_not_killed(done.returncode)
+    return done
+
+
+def check_not_killed(code: int) -> None:
+    """Tell an ffmpeg that was killed from one that found fault with a file.
+
+    Args:
+        code: Its exit status.
+
+    Raises:
+        RadnerfError: It was killed from outside, as by a system that lacks memory.
+    """
+    if code == -signal.SIGKILL:
+        raise RadnerfError(
+            "ffmpeg was killed from outside", hint="too little memory is the usual reason; the same command goes on"
+        )
 
 
 def _check_file(path: Path) -> None:

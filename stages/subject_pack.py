@@ -184,6 +184,9 @@ def _check_members(stored: zipfile.ZipFile, names: list[str], pack: Pack, path: 
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG) or member.is_dir() or member.flag_bits & 1:
             raise BadInput(f"{path}: {name} is no plain file", hint="don't use it")
+        # Packs are stored as they are: what is compressed may be a bomb.
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise BadInput(f"{path}: {name} is compressed, which no pack is", hint="don't use it")
         # A member that is larger than it says would be cut off below; one that says another size is damaged.
         if member.file_size != size or not 0 <= size <= MOST_BYTES:
             raise BadInput(f"{path}: {name} has {member.file_size} bytes, not the {size} of the list", hint=_HINT)

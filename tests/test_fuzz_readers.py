@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import json
 import struct
+import subprocess
+import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,9 +25,10 @@ from safetensors.torch import save
 from cli.subject import SubjectRecord, load_record
 from stages import formats
 from stages.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
-from stages.errors import BadInput
+from stages.errors import BadInput, RadnerfError
 from stages.formats import Archive, AudioFeatures, Landmarks, Track
 from stages.head_file import load_head
+from stages.hearing import open_features
 from stages.plain_yaml import read_yaml, shown
 from stages.settings import STAGES, SubjectSettings
 from stages.settings_reading import parse_assignment, resolve
@@ -277,3 +282,45 @@ def test_what_was_flattened_comes_back(tree: Any) -> None:
 
 def test_every_stage_of_the_settings_is_fuzzed_by_name() -> None:
     assert {stage for stage, _ in KEYS} - {"nose"} <= set(STAGES)
+
+
+def test_features_that_claim_more_than_there_is_are_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "features.npz"
+    path.write_bytes(npz({**FEATURES, "voiced": npy(None, "(1000000000000,)")}))
+    with pytest.raises(BadInput, match="is damaged"), open_features(path):
+        pass
+    # Zeros that are packed a thousand to one.
+    path.write_bytes(npz({**FEATURES, "values": npy(np.zeros((1_000_000, 8), np.float32))}))
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr("stages.hearing.shutil.disk_usage", lambda _: SimpleNamespace(free=31_000_000))
+    with pytest.raises(RadnerfError, match="the audio features take"), open_features(path):
+        pass
+
+
+PICTURE_BOMB = """\
+import resource, sys
+from pathlib import Path
+from stages.errors import BadInput
+from stages.vision.images import decode_rgb
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    decode_rgb(Path(sys.argv[1]).read_bytes(), Path("a.png"))
+except BadInput as error:
+    print(error.message, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_picture_that_claims_huge_sizes_takes_no_memory(tmp_path: Path) -> None:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    rows = zlib.compress(bytes(3 * 20_000 * 2_000))
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    command = [sys.executable, "-c", PICTURE_BOMB, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("a.png holds a damaged picture "), done.stdout + done.stderr
+    assert int(done.stdout.split()[-1]) < 50_000

@@ -145,6 +145,17 @@ def test_a_pack_that_was_tampered_with_leaves_nothing(shell: Shell, tmp_path: Pa
     assert not list(tmp_path.rglob("evil.txt"))
 
 
+def test_compressed_members_are_refused(tmp_path: Path) -> None:
+    write_pack(make_speaking_subject(tmp_path), tmp_path / "anna.radnerf")
+    with zipfile.ZipFile(tmp_path / "anna.radnerf") as stored:
+        members = {name: stored.read(name) for name in stored.namelist()}
+    with zipfile.ZipFile(tmp_path / "bomb.radnerf", "w", zipfile.ZIP_DEFLATED) as stored:
+        for name, data in members.items():
+            stored.writestr(name, data)
+    with pytest.raises(BadInput, match="is compressed, which no pack is"):
+        read_contents(tmp_path / "bomb.radnerf")
+
+
 def test_links_and_double_members_are_refused(tmp_path: Path) -> None:
     write_pack(make_speaking_subject(tmp_path), tmp_path / "anna.radnerf")
     with zipfile.ZipFile(tmp_path / "anna.radnerf") as stored:

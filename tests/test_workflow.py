@@ -149,7 +149,9 @@ def test_ctrl_c_ends_everything_and_exits_130(tmp_path: Path) -> None:
 def test_a_killed_runs_stage_is_ended_before_the_next_run(tmp_path: Path) -> None:
     workspace = fabricate(tmp_path, trained=False)
     pid_file = tmp_path / "pid"
-    environment = {**os.environ, "STAGE_PID_FILE": str(pid_file), "RADNERF_HOME": str(tmp_path)}
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    environment = {**os.environ, "STAGE_PID_FILE": str(pid_file), "RADNERF_HOME": str(tmp_path), "TMPDIR": str(scratch)}
     command = ["-P", "-m", "cli.app", "train", "anchor"]
     sleeping = shim_environment(tmp_path / "sleeping", SLEEPING_STAGE)
     run = subprocess.Popen([sleeping, *command], env=environment, stderr=subprocess.DEVNULL)
@@ -159,6 +161,7 @@ def test_a_killed_runs_stage_is_ended_before_the_next_run(tmp_path: Path) -> Non
     run.wait()
     snakemake.kill()
     assert psutil.pid_exists(orphan)
+    assert list(scratch.iterdir())
     assert any((books_folder(workspace) / ".snakemake" / "locks").iterdir())
 
     working = shim_environment(tmp_path / "working", WORKING_STAGE)
@@ -166,6 +169,33 @@ def test_a_killed_runs_stage_is_ended_before_the_next_run(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert _is_gone(orphan)
     assert workspace.torso.is_file()
+    assert list(scratch.iterdir()) == []
+
+
+TAKES_ITS_TIME = f"""\
+import os, time
+from pathlib import Path
+Path(os.environ["STAGE_PID_FILE"]).write_text(str(os.getpid()))
+time.sleep(4)
+{WORKING_STAGE}"""
+"""A stage that does not mind whether its run is still there."""
+
+
+def test_snakemake_starts_nothing_more_when_its_run_was_killed(tmp_path: Path) -> None:
+    workspace = fabricate(tmp_path, trained=False)
+    pid_file = tmp_path / "pid"
+    environment = {**os.environ, "STAGE_PID_FILE": str(pid_file), "RADNERF_HOME": str(tmp_path)}
+    python = shim_environment(tmp_path / "environment", TAKES_ITS_TIME)
+    run = subprocess.Popen(
+        [python, "-P", "-m", "cli.app", "train", "anchor"], env=environment, stderr=subprocess.DEVNULL
+    )
+    stage = psutil.Process(_wait_for_number(pid_file))
+    snakemake = stage.parents()[1]
+    assert "snakemake" in snakemake.cmdline()
+    run.kill()
+    run.wait()
+    assert _is_gone(snakemake.pid, 30)
+    assert not workspace.torso.exists()
 
 
 def _wait_for_number(path: Path) -> int:
@@ -177,9 +207,9 @@ def _wait_for_number(path: Path) -> int:
     raise AssertionError(f"{path} was never written")
 
 
-def _is_gone(pid: int) -> bool:
+def _is_gone(pid: int, seconds: float = 10) -> bool:
     """Whether a process is gone or only waits for its parent to notice."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -91,7 +91,7 @@ def make_demo_video(output: Path, truth: Path, settings: DemoSettings) -> None:
         atomic_path(output) as video_path,
         atomic_path(truth) as truth_path,
         zipfile.ZipFile(truth_path, "w", zipfile.ZIP_DEFLATED) as archive,
-        TemporaryDirectory(prefix="radnerf-demo-") as folder,
+        TemporaryDirectory(prefix=".speech-", dir=output.parent) as folder,
     ):
         sound = Path(folder) / "speech.wav"
         _write_wav(sound, speech.samples)

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import cv2
 
+from stages.workers import end_with_parent, result_of
+
 Job = TypeVar("Job")
 T = TypeVar("T")
 
@@ -38,19 +40,20 @@ def map_chunks(work: Callable[[Job], T], jobs: Sequence[Job]) -> Iterator[T]:
         yield from map(work, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:
         pending: deque[Future[T]] = deque()
         try:
             for job in jobs:
                 pending.append(pool.submit(work, job))
                 if len(pending) > workers:
-                    yield pending.popleft().result()
+                    yield result_of(pending.popleft())
             while pending:
-                yield pending.popleft().result()
+                yield result_of(pending.popleft())
         finally:
             for future in pending:
                 future.cancel()
 
 
-def _one_thread() -> None:
+def _prepare_worker() -> None:
+    end_with_parent()
     cv2.setNumThreads(1)

@@ -64,7 +64,11 @@ def _encode(suffix: str, pixels: MatLike, flags: list[int]) -> bytes:
 
 
 def _decode(data: bytes, mode: int, source: Path) -> npt.NDArray[np.uint8]:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
+    except cv2.error:
+        # Its header claims more pixels than are read.
+        pixels = None
     if pixels is None:
         raise BadInput(f"{source} holds a damaged picture", hint="delete it and run the same command again")
     return np.asarray(pixels, np.uint8)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
     os.environ.get("RADNERF_CLUSTER_TEST") != "1", reason="starts daemons as root: make cluster-test"
 )
 
-PATIENCE_S = 600
+PATIENCE_S = 1800
 
 FAILS_ONCE = """\
 import os, sys

@@ -1,6 +1,6 @@
-"""Kill the demo pipeline at random points, run the same commands again, and compare with an undisturbed run.
+"""Disturb the demo pipeline at random points, run the same commands again, and compare with an undisturbed run.
 
-By hand: ``python -m tests.torture.kills --kills 30``; ``make torture`` does that and more.
+By hand: ``python -m tests.torture.kills --kills 30 --folder DIR``; ``make torture`` does that and more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,27 +29,34 @@ from stages.workspace import Workspace
 NAME = "demo"
 
 TINY = (
-    "frames.size_px=128", "head.size_px=64", "head.steps=60", "head.lips_steps=6", "head.rays=256", "head.levels=4",
+    "frames.size_px=128", "head.size_px=64", "head.steps=30", "head.lips_steps=4", "head.rays=256", "head.levels=4",
     "head.features_per_level=2", "head.log2_entries=10", "head.max_resolution=64", "head.audio_max_resolution=16",
-    "head.mouth_lesson_steps=10", "head.occupancy_resolution=16", "head.hidden_width=16", "head.audio_code=16",
-    "head.lips_lpips_weight=0", "head.checkpoint_every_s=0.3", "torso.size_px=64", "torso.steps=60",
+    "head.mouth_lesson_steps=6", "head.occupancy_resolution=16", "head.hidden_width=16", "head.audio_code=16",
+    "head.lips_lpips_weight=0", "head.checkpoint_every_s=0.3", "torso.size_px=64", "torso.steps=30",
     "torso.pixels=512", "torso.levels=4", "torso.log2_entries=10", "torso.max_resolution=64",
     "torso.checkpoint_every_s=0.3", "render.size_px=64",
 )  # fmt: skip
 """A draft of a draft: every stage does its work, none for long."""
 
+DISK_MB = 256
+"""Size of the disk that is filled up."""
+
 
 @dataclass(frozen=True)
 class Fault:
-    """A way to be killed.
+    """A way to be disturbed.
 
     Attributes:
         name: For the table.
         strike: Does it to a run; says whether there was anything to strike.
+        codes: What the run may end with; 0 always may, where it needed no more of what it lost.
+        commands: Those that it is tried on.
     """
 
     name: str
     strike: Callable[[subprocess.Popen[bytes]], bool]
+    codes: tuple[int, ...]
+    commands: tuple[str, ...] = ("prepare", "train", "speak")
 
 
 def _own(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -65,15 +73,18 @@ def _words(process: psutil.Process) -> list[str]:
         return []
 
 
-def _kill_first(run: subprocess.Popen[bytes], wanted: Callable[[list[str]], bool], number: int) -> bool:
-    for process in _own(run):
-        if wanted(_words(process)):
-            try:
-                process.send_signal(number)
-            except psutil.Error:
-                continue
-            return True
-    return False
+def _kill_first(wanted: Callable[[list[str]], bool]) -> Callable[[subprocess.Popen[bytes]], bool]:
+    def strike(run: subprocess.Popen[bytes]) -> bool:
+        for process in _own(run):
+            if wanted(_words(process)):
+                try:
+                    process.kill()
+                except psutil.Error:
+                    continue
+                return True
+        return False
+
+    return strike
 
 
 def _is_stage(words: list[str]) -> bool:
@@ -82,6 +93,10 @@ def _is_stage(words: list[str]) -> bool:
 
 def _is_snakemake(words: list[str]) -> bool:
     return "snakemake" in words and "-m" in words
+
+
+def _is_encoder(words: list[str]) -> bool:
+    return "ffmpeg" in Path(words[0]).name and any("pipe:0" in word for word in words) if words else False
 
 
 def _signal(number: int) -> Callable[[subprocess.Popen[bytes]], bool]:
@@ -112,14 +127,16 @@ def _kill_all(run: subprocess.Popen[bytes]) -> bool:
     return True
 
 
+# Asked to end, a run says so with 130; before Python has begun, the signal itself ends it.
 FAULTS = (
-    Fault("kill -9 of a stage", lambda run: _kill_first(run, _is_stage, signal.SIGKILL)),
-    Fault("kill -9 of Snakemake", lambda run: _kill_first(run, _is_snakemake, signal.SIGKILL)),
-    Fault("kill -9 of radnerf", _signal(signal.SIGKILL)),
-    Fault("kill -9 of everything", _kill_all),
-    Fault("Ctrl-C", _signal_group(signal.SIGINT)),
-    Fault("closed terminal", _signal_group(signal.SIGHUP)),
-    Fault("kill", _signal(signal.SIGTERM)),
+    Fault("kill -9 of a stage", _kill_first(_is_stage), (1,)),
+    Fault("kill -9 of Snakemake", _kill_first(_is_snakemake), (1,)),
+    Fault("kill -9 of radnerf", _signal(signal.SIGKILL), (-signal.SIGKILL,)),
+    Fault("kill -9 of everything", _kill_all, (-signal.SIGKILL,)),
+    Fault("kill -9 of the encoder", _kill_first(_is_encoder), (1,), ("speak",)),
+    Fault("Ctrl-C", _signal_group(signal.SIGINT), (130, -signal.SIGINT)),
+    Fault("closed terminal", _signal_group(signal.SIGHUP), (130, -signal.SIGHUP)),
+    Fault("kill", _signal(signal.SIGTERM), (130, -signal.SIGTERM)),
 )
 
 
@@ -129,6 +146,7 @@ class Tally:
 
     Attributes:
         injected: Faults by name.
+        into: Faults by command.
         missed: Runs that had ended before their fault.
         resumed: Runs that went on to the end afterwards.
         equal: Results that were equal to the undisturbed run's, by what was compared.
@@ -138,6 +156,7 @@ class Tally:
     """
 
     injected: dict[str, int] = field(default_factory=dict)
+    into: dict[str, int] = field(default_factory=dict)
     missed: int = 0
     resumed: int = 0
     equal: int = 0
@@ -145,11 +164,20 @@ class Tally:
     problems: list[str] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
 
+    @property
+    def total(self) -> int:
+        """Faults in all."""
+        return sum(self.injected.values())
+
+    def count(self, command: str, fault: str) -> None:
+        """One more fault."""
+        self.injected[fault] = self.injected.get(fault, 0) + 1
+        self.into[command] = self.into.get(command, 0) + 1
+
     def table(self) -> str:
         """What happened, a line each."""
         rows = [(f"  {name}", str(count)) for name, count in sorted(self.injected.items())]
-        total = sum(self.injected.values())
-        head = [("faults injected", str(total))]
+        rows += [(f"  into {name}", str(count)) for name, count in self.into.items()]
         tail = [
             ("runs that ended before their fault", str(self.missed)),
             ("runs resumed to the end", str(self.resumed)),
@@ -157,7 +185,7 @@ class Tally:
             ("files left over", str(len(self.left_over))),
             ("other problems", str(len(self.problems))),
         ]
-        lines = [f"{name:40}{value}" for name, value in [*head, *rows, *tail]]
+        lines = [f"{name:40}{value}" for name, value in [("faults injected", str(self.total)), *rows, *tail]]
         return "\n".join([*lines, *self.unequal, *self.problems, *self.left_over])
 
     @property
@@ -181,6 +209,25 @@ class Stage:
     seconds: float
 
 
+@contextmanager
+def small_disk(folder: Path) -> Iterator[bool]:
+    """Let a folder be a small disk of its own for the length of the block, where that is permitted.
+
+    Yields:
+        Whether it is one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)]
+    mounted = (
+        shutil.which("mount") is not None and not subprocess.run(command, capture_output=True, check=False).returncode
+    )
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 class Torture:
     """One clip, one speech, the undisturbed run, and then the disturbed ones."""
 
@@ -188,9 +235,9 @@ class Torture:
         """Work in an empty folder."""
         self.folder, self.random, self.tally = folder, random.Random(seed), Tally()
         self.video, self.speech = folder / "demo.mp4", folder / "speech.wav"
-        self.out = folder / "out.mp4"
+        self.out, self.home = folder / "out.mp4", folder / "disturbed"
 
-    def make_sources(self, seconds: float = 3.4) -> None:
+    def make_sources(self, seconds: float = 3.2) -> None:
         """Draw the demo subject and a short speech."""
         from stages.demo.make import DemoSettings, make_demo_speech, make_demo_video
 
@@ -203,7 +250,7 @@ class Torture:
 
             with wave.open(str(whole)) as read, wave.open(str(self.speech), "wb") as write:
                 write.setparams(read.getparams())
-                write.writeframes(read.readframes(2 * read.getframerate()))
+                write.writeframes(read.readframes(read.getframerate()))
 
     def commands(self) -> dict[str, tuple[str, ...]]:
         """What a user types, in order."""
@@ -252,17 +299,25 @@ class Torture:
         shutil.copyfile(self.out, self.folder / "straight.mp4")
         return found
 
-    def disturb(self, name: str, stage: Stage, kills: int, faults: Sequence[Fault] = FAULTS) -> None:
-        """Run one command, killed a few times, until it is done; compare with the undisturbed run."""
-        home = self.folder / "disturbed"
-        shutil.rmtree(home, ignore_errors=True)
-        copy_tree(stage.before, home)
+    def fill_disk(self, _: subprocess.Popen[bytes]) -> bool:
+        """Leave no room on the home's disk."""
+        with (self.home / "ballast").open("ab", buffering=0) as ballast:
+            for size in (1 << 20, 1 << 12):
+                try:
+                    while ballast.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    continue
+        return True
+
+    def disturb(self, name: str, stage: Stage, faults: Sequence[Fault]) -> None:
+        """Run one command, disturbed by one fault after the other, then to its end; compare the results."""
+        copy_tree(stage.before, self.home)
         self.out.unlink(missing_ok=True)
-        for _ in range(kills):
-            fault = self.random.choice(faults)
-            self._kill_once(name, stage, home, fault)
-            self._check_finals(home, f"{name} after {fault.name}")
-        run = self.start(stage.command, home)
+        for fault in faults:
+            self._strike_once(name, stage, fault, 0.95 / len(faults))
+            self._check_finals(f"{name} after {fault.name}")
+        run = self.start(stage.command, self.home)
         try:
             code = run.wait(timeout=max(300.0, 10 * stage.seconds))
         except subprocess.TimeoutExpired:
@@ -272,32 +327,39 @@ class Torture:
             self.tally.problems.append(f"{name} did not go on: {self.said()}")
             return
         self.tally.resumed += 1
-        self._check_nothing_left(home, name)
-        self._compare(name, home)
+        self._check_nothing_left(name)
+        self._compare(name)
 
-    def _kill_once(self, name: str, stage: Stage, home: Path, fault: Fault) -> None:
-        run = self.start(stage.command, home)
-        wait_s = self.random.uniform(0.5, max(1.0, 0.95 * stage.seconds))
+    def _strike_once(self, name: str, stage: Stage, fault: Fault, share: float) -> None:
+        """Strike somewhere in the share of the command's time that is this fault's; what was done stays done."""
+        run = self.start(stage.command, self.home)
+        wait_s = self.random.uniform(0.5, max(1.0, share * stage.seconds))
         end = time.monotonic() + wait_s
         while time.monotonic() < end and run.poll() is None:
             time.sleep(0.02)
         # A stage that is between two jobs is struck when the next one begins.
-        while run.poll() is None and not fault.strike(run):
+        struck = False
+        while run.poll() is None and not (struck := fault.strike(run)):
             time.sleep(0.02)
-        if run.poll() is not None and time.monotonic() < end:
+        if not struck:
             self.tally.missed += 1
             return
-        self.tally.injected[fault.name] = self.tally.injected.get(fault.name, 0) + 1
-        print(f"{name}: {fault.name} after {wait_s:.1f} s", flush=True)
+        self.tally.count(name, fault.name)
         try:
-            run.wait(timeout=120)
+            code = run.wait(timeout=120)
         except subprocess.TimeoutExpired:
             self.tally.problems.append(f"{name} did not end after {fault.name}")
             _kill_all(run)
+            return
+        finally:
+            (self.home / "ballast").unlink(missing_ok=True)
+        print(f"{self.tally.total:3} {name}: {fault.name} after {wait_s:.1f} s: {code}, {self.said()}", flush=True)
+        if code not in (0, *fault.codes):
+            self.tally.problems.append(f"{name} ended with {code} after {fault.name}: {self.said()}")
 
-    def _check_finals(self, home: Path, when: str) -> None:
+    def _check_finals(self, when: str) -> None:
         """Whatever stands under a final name is whole; a stage that is left running by a kill -9 has not begun it."""
-        ws = Workspace(home / "subjects" / NAME)
+        ws = Workspace(self.home / "subjects" / NAME)
         for path, kind in ((ws.head, "head"), (ws.torso, "torso"), (ws.head_state, "head-state")):
             if path.is_file():
                 try:
@@ -311,20 +373,22 @@ class Torture:
                 if path.exists():
                     self.tally.problems.append(f"{when}: {path}: {error}")
 
-    def _check_nothing_left(self, home: Path, name: str) -> None:
-        books = home / "subjects" / ".workflow"
-        marks = [path for path in home.rglob("*") if TEMPORARY.fullmatch(path.name)]
-        marks += list(home.rglob(".rendering-*"))
+    def _check_nothing_left(self, name: str) -> None:
+        books = self.home / "subjects" / ".workflow"
+        marks = [path for path in self.home.rglob("*") if TEMPORARY.fullmatch(path.name)]
+        marks += list(self.home.rglob(".rendering-*"))
         marks += list(books.rglob("events-*")) + list(books.glob("new-*"))
         marks += list(books.rglob("locks/*"))
-        marks += [path for path in home.rglob(".lock") if path.stat().st_size]
+        marks += [path for path in self.home.rglob(".lock") if path.stat().st_size]
         marks += list(self.folder.glob(".*.part*"))
+        # PyTorch makes its own as soon as it is imported, and everybody shares it.
+        marks += [path for path in (self.folder / "tmp").iterdir() if not path.name.startswith("torchinductor_")]
         self.tally.left_over += [f"left over after {name}: {path.relative_to(self.folder)}" for path in marks]
-        carriers = [process for process in psutil.process_iter() if _carries(process, home)]
+        carriers = [process for process in psutil.process_iter() if _carries(process, self.home)]
         self.tally.problems += [f"still running after {name}: {_words(process)}" for process in carriers]
 
-    def _compare(self, name: str, home: Path) -> None:
-        for what, same in _differences(home, self.folder / "straight", name):
+    def _compare(self, name: str) -> None:
+        for what, same in _differences(self.home, self.folder / "straight", name):
             self._count(f"{name}: {what}", same)
         if name == "speak":
             self._count("speak: video frames", _same_pictures(self.out, self.folder / "straight.mp4"))
@@ -337,9 +401,13 @@ class Torture:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copy a home with its times, since they say what is up to date."""
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target, symlinks=True, copy_function=shutil.copy2)
+    """Copy a home with its times, since they say what is up to date; the target stays, it may be a disk."""
+    for path in target.iterdir() if target.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    shutil.copytree(source, target, symlinks=True, copy_function=shutil.copy2, dirs_exist_ok=True)
 
 
 def _carries(process: psutil.Process, home: Path) -> bool:
@@ -350,24 +418,15 @@ def _carries(process: psutil.Process, home: Path) -> bool:
 
 
 def _differences(home: Path, straight: Path, name: str) -> list[tuple[str, bool]]:
-    """Whether what a command made is what the undisturbed one made, bit for bit."""
+    """Whether what a command made is what the undisturbed one made, byte for byte."""
     here, there = Workspace(home / "subjects" / NAME), Workspace(straight / "subjects" / NAME)
-    if name == "prepare":
-        names = ("frames", "audio", "landmarks", "parsing", "layers", "background", "track", "features")
-        return [(what, getattr(here, what).read_bytes() == getattr(there, what).read_bytes()) for what in names]
-    if name == "train":
-        return [(what, _same_tensors(getattr(here, what), getattr(there, what), what)) for what in ("head", "torso")]
-    return []
-
-
-def _same_tensors(one: Path, other: Path, kind: str) -> bool:
-    import torch
-
-    first, second = load_checkpoint(one, kind)[1], load_checkpoint(other, kind)[1]
-    same_bits = all(
-        torch.equal(torch.nan_to_num(first[name]), torch.nan_to_num(second[name])) for name in first if name in second
-    )
-    return first.keys() == second.keys() and same_bits
+    names = {
+        "prepare": ("frames", "audio", "landmarks", "parsing", "layers", "background", "track", "features"),
+        "train": ("head", "torso"),
+    }
+    return [
+        (what, getattr(here, what).read_bytes() == getattr(there, what).read_bytes()) for what in names.get(name, ())
+    ]
 
 
 def _same_pictures(one: Path, other: Path) -> bool:
@@ -382,23 +441,42 @@ def _same_pictures(one: Path, other: Path) -> bool:
 
 
 def torture(folder: Path, kills: int, seed: int) -> Tally:
-    """Inject so many faults, a third of them into each command, two or three into each run of one."""
+    """Inject so many faults, a third of them into each command, three or four into each run of one."""
     work = Torture(folder, seed)
     work.make_sources()
-    stages = work.undisturbed()
+    return disturb_all(work, work.undisturbed(), kills)
+
+
+def disturb_all(work: Torture, stages: dict[str, Stage], kills: int) -> Tally:
+    """Disturb each command in turn, until there were enough faults; prints how it goes."""
     share = {"prepare": 0.34, "train": 0.4, "speak": 0.26}
-    for name, stage in stages.items():
-        left = max(1, round(kills * share[name]))
-        while left > 0:
-            now = min(left, work.random.choice((2, 3)))
-            work.disturb(name, stage, now)
-            left -= now
+    left = {name: max(1, round(kills * share[name])) for name in stages}
+    waiting: dict[str, list[Fault]] = {name: [] for name in stages}
+    with small_disk(work.home) as fillable:
+        every = (*FAULTS, Fault("full disk", work.fill_disk, (1, 2))) if fillable else FAULTS
+        # A run may end before its fault; so there are more rounds than would do, but not for ever.
+        for _ in range(kills):
+            for name in [name for name, wanted in left.items() if wanted > 0]:
+                before = work.tally.total
+                faults = _next(work, every, waiting[name], name, min(left[name], work.random.choice((3, 4))))
+                work.disturb(name, stages[name], faults)
+                left[name] -= work.tally.total - before
+                print(work.tally.table(), flush=True)
     return work.tally
+
+
+def _next(work: Torture, every: Sequence[Fault], waiting: list[Fault], command: str, count: int) -> list[Fault]:
+    """So many faults of a command: each kind comes once, in any order, before one comes again."""
+    while len(waiting) < count:
+        kinds = [fault for fault in every if command in fault.commands]
+        waiting += work.random.sample(kinds, len(kinds))
+    taken, waiting[:] = waiting[:count], waiting[count:]
+    return taken
 
 
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True, help="an empty folder to work in")

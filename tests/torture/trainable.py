@@ -15,13 +15,13 @@ from tests.synthetic import SIZE_PX, write_subject
 CHANGES = {
     "head": {
         "size_px": SIZE_PX, "levels": 4, "features_per_level": 2, "log2_entries": 10, "max_resolution": 32,
-        "audio_max_resolution": 8, "hidden_width": 16, "audio_code": 16, "occupancy_resolution": 16, "steps": 120,
+        "audio_max_resolution": 8, "hidden_width": 16, "audio_code": 16, "occupancy_resolution": 16, "steps": 60,
         "lips_steps": 6, "rays": 256, "mouth_lesson_steps": 4, "lips_lpips_weight": 0.0, "checkpoint_every_s": 0.2,
         "warp": False,
     },
     "torso": {
         "size_px": SIZE_PX, "levels": 4, "features_per_level": 2, "log2_entries": 10, "max_resolution": 32,
-        "steps": 60, "pixels": 256, "checkpoint_every_s": 0.2,
+        "steps": 20, "pixels": 256, "checkpoint_every_s": 0.2,
     },
 }  # fmt: skip
 
