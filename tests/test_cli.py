@@ -249,6 +249,35 @@ def test_the_demo_makes_a_subject_and_lets_it_speak(
     assert (record.preset, record.consent) == ("draft", "a drawn head, nobody's likeness")
 
 
+@pytest.mark.usefixtures("accepting")
+def test_a_demo_that_was_killed_draws_nothing_twice_and_leaves_nothing(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: list[Path] = []
+
+    def draw(output: Path, *_: object) -> None:
+        drawn.append(output)
+        output.write_bytes(b"video")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    scratch = tmp_path / "scratch"
+    left_over = scratch / "radnerf-demo-99999999-x"
+    left_over.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    monkeypatch.setattr("stages.demo.make.make_demo_video", draw)
+    monkeypatch.setattr("stages.demo.make.make_demo_speech", lambda output: output.write_bytes(b"speech"))
+    monkeypatch.setattr(prepare_module, "run_preparation", killed)
+    assert shell("demo", "--quiet").code == 130
+    monkeypatch.setattr(prepare_module, "run_preparation", _prepared)
+    shell.use_stages(tmp_path / "environment", WORKING_STAGE)
+    assert shell("demo", "--quiet").code == 0
+    assert Path("subjects/demo/prepared.json").is_file()
+    assert len(drawn) == 1
+    assert list(scratch.iterdir()) == []
+
+
 def test_options_are_kept_in_the_subject_and_hand_edits_are_obeyed(shell: Shell, tmp_path: Path) -> None:
     workspace = fabricate(shell.home)
     shell.use_stages(tmp_path / "environment", WORKING_STAGE)
