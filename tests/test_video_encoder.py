@@ -58,7 +58,7 @@ def test_each_encoder_has_its_own_words_for_quality() -> None:
 
 def test_the_writer_asks_for_the_encoder_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
-    make = media._Process
+    make = media.FfmpegProcess
 
     def process(command: list[str], *, feed: bool) -> object:
         asked.append(command)
@@ -69,7 +69,7 @@ def test_the_writer_asks_for_the_encoder_it_is_given(tmp_path: Path, monkeypatch
             for _ in range(3):
                 writer.write(np.zeros((64, 64, 3), np.uint8))
 
-    monkeypatch.setattr(media, "_Process", process)
+    monkeypatch.setattr(media, "FfmpegProcess", process)
     # No silent change of the encoder once it was chosen: its failure is told.
     with pytest.raises(RadnerfError, match="cannot be written"):
         write()

@@ -10,7 +10,7 @@ from stages.formats import SAMPLE_RATE_HZ
 from stages.progress import report
 from stages.settings import AudioSettings
 from stages.sound.front_end import Rows
-from stages.sound.wav import ROW_SAMPLES, Sound
+from stages.sound.wav import ROW_SAMPLES, Samples, Sound
 
 BANDS = 40
 """Filter banks a row."""
@@ -58,9 +58,20 @@ class LogMel:
         """Rows ``first`` to ``last`` (exclusive)."""
         begin = first * ROW_SAMPLES - LEAD_SAMPLES
         end = (last - 1) * ROW_SAMPLES - LEAD_SAMPLES + WINDOW_SAMPLES
-        # One sample more at the front: pre-emphasis takes its first one as it is.
-        samples = sound.read(begin - 1, end).astype(np.float64) * gain
-        emphasised = sigproc.preemphasis(samples, _PREEMPHASIS)[1:]
+        return self.rows(sound.read(begin - 1, end), gain)
+
+    def rows(self, samples: Samples, gain: float) -> Rows:
+        """Consecutive rows.
+
+        Args:
+            samples: (N,) float32 at 16 kHz, from ``LEAD_SAMPLES + 1`` before the first row on: pre-emphasis takes its
+                first sample as it is. Each further row needs ``ROW_SAMPLES`` more than one's ``WINDOW_SAMPLES + 1``.
+            gain: As for ``features``.
+
+        Returns:
+            (rows, 40) float32.
+        """
+        emphasised = sigproc.preemphasis(samples.astype(np.float64) * gain, _PREEMPHASIS)[1:]
         windows = sigproc.framesig(emphasised, WINDOW_SAMPLES, ROW_SAMPLES, np.hamming)
         energy = sigproc.powspec(windows, _FFT) @ self._banks.T
         above_db: Rows = 10.0 * np.log10(1.0 + energy * 10.0 ** (-_FLOOR_DB / 10.0)).astype(np.float32)
