@@ -17,6 +17,7 @@ from cli import (
     demo,
     doctor,
     evaluate,
+    live,
     models,
     pack,
     peers,
@@ -27,8 +28,10 @@ from cli import (
     status,
     train,
     verify,
+    view,
 )
 from cli.events import VARIABLE, tell_error
+from cli.help_pages import PageCommand, PageGroup
 from cli.options import PassingCommand, examples
 from stages.errors import RadnerfError
 
@@ -43,6 +46,7 @@ USAGE = 2
 
 app = typer.Typer(
     name="radnerf",
+    cls=PageGroup,
     help="A video of a talking person in, a portrait that speaks any audio out.",
     epilog=examples(
         "radnerf prepare anchor.mp4",
@@ -50,28 +54,36 @@ app = typer.Typer(
         "radnerf speak anchor speech.wav -o out.mp4",
     ),
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(cls=PassingCommand, epilog=prepare.EXAMPLES)(prepare.prepare)
-app.command(cls=PassingCommand, epilog=train.EXAMPLES)(train.train)
-app.command(cls=PassingCommand, epilog=speak.EXAMPLES)(speak.speak)
-app.command(cls=batch.BatchCommand, epilog=batch.EXAMPLES)(batch.batch)
-app.command(cls=PassingCommand, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
-app.command(cls=PassingCommand, epilog=report.EXAMPLES)(report.report)
-app.command(epilog=bench.EXAMPLES)(bench.bench)
-app.command(epilog=pack.PACK_EXAMPLES)(pack.pack)
-app.command(epilog=pack.UNPACK_EXAMPLES)(pack.unpack)
-app.command(epilog=verify.EXAMPLES)(verify.verify)
-app.command("import", epilog=peers.IMPORT_EXAMPLES)(peers.import_data)
-app.command(epilog=peers.EXPORT_EXAMPLES)(peers.export)
-app.command(epilog=status.EXAMPLES)(status.status)
-app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
-app.command(epilog=models.EXAMPLES)(models.models)
-app.command(epilog=stage.EXAMPLES)(stage.stage)
-app.command(epilog=demo.EXAMPLES)(demo.demo)
+
+PORTRAIT = "Make a portrait"
+SPEECH = "Let it speak"
+LOOK = "Look at it"
+SHARE = "Take it along, bring one in"
+MACHINE = "This machine"
+
+app.command(cls=PassingCommand, epilog=prepare.EXAMPLES, rich_help_panel=PORTRAIT)(prepare.prepare)
+app.command(cls=PassingCommand, epilog=train.EXAMPLES, rich_help_panel=PORTRAIT)(train.train)
+app.command(cls=PageCommand, epilog=demo.EXAMPLES, rich_help_panel=PORTRAIT)(demo.demo)
+app.command(cls=PassingCommand, epilog=speak.EXAMPLES, rich_help_panel=SPEECH)(speak.speak)
+app.command(cls=batch.BatchCommand, epilog=batch.EXAMPLES, rich_help_panel=SPEECH)(batch.batch)
+app.command(cls=PageCommand, epilog=verify.EXAMPLES, rich_help_panel=SPEECH)(verify.verify)
+app.command(cls=PageCommand, epilog=live.EXAMPLES, rich_help_panel=SPEECH)(live.live)
+app.command(cls=PageCommand, epilog=view.EXAMPLES, rich_help_panel=LOOK)(view.view)
+app.command(cls=PageCommand, epilog=status.EXAMPLES, rich_help_panel=LOOK)(status.status)
+app.command(cls=PassingCommand, epilog=evaluate.EXAMPLES, rich_help_panel=LOOK)(evaluate.evaluate)
+app.command(cls=PassingCommand, epilog=report.EXAMPLES, rich_help_panel=LOOK)(report.report)
+app.command(cls=PageCommand, epilog=pack.PACK_EXAMPLES, rich_help_panel=SHARE)(pack.pack)
+app.command(cls=PageCommand, epilog=pack.UNPACK_EXAMPLES, rich_help_panel=SHARE)(pack.unpack)
+app.command("import", cls=PageCommand, epilog=peers.IMPORT_EXAMPLES, rich_help_panel=SHARE)(peers.import_data)
+app.command(cls=PageCommand, epilog=peers.EXPORT_EXAMPLES, rich_help_panel=SHARE)(peers.export)
+app.command(cls=PageCommand, epilog=doctor.EXAMPLES, rich_help_panel=MACHINE)(doctor.doctor)
+app.command(cls=PageCommand, epilog=models.EXAMPLES, rich_help_panel=MACHINE)(models.models)
+app.command(cls=PageCommand, epilog=bench.EXAMPLES, rich_help_panel=MACHINE)(bench.bench)
+app.command(cls=PageCommand, epilog=stage.EXAMPLES, rich_help_panel=MACHINE)(stage.stage)
 
 
 def main() -> NoReturn:

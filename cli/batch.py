@@ -12,12 +12,12 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
-from typer.core import TyperCommand
 
-from cli import events
+from cli import completion, events
 from cli.batch_board import Board, Job, State
 from cli.batch_file import Asked, ask, read_rows
 from cli.console import Console, duration
+from cli.help_pages import RUNNING, PageCommand
 from cli.options import (
     AsJson,
     BackendName,
@@ -47,13 +47,14 @@ EXAMPLES = examples(
     "radnerf batch 'talks/*.wav' --subject anchor --output-dir videos",
     "radnerf batch jobs.csv --gpu-jobs 2",
     "radnerf batch jobs.csv -- --dry-run",
+    codes={1: "a job failed; the others were made"},
 )
 
 WORST_ROWS = 5
 """So many bad rows are named in the message that refuses a list."""
 
 
-class BatchCommand(TyperCommand):
+class BatchCommand(PageCommand):
     """A command that keeps what follows ``--`` for Snakemake, beside a list of files of any length."""
 
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - typer's own context type is private
@@ -68,11 +69,31 @@ def batch(
     jobs: Annotated[
         list[str], typer.Argument(metavar="JOBS...", help="jobs.csv, jobs.yaml, or sound files.", show_default=False)
     ],
-    subject: Annotated[str | None, typer.Option("--subject", "-s", help="For rows that name none.")] = None,
-    output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", "-d", metavar="DIR", help="For rows that name no output.")
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            "--subject",
+            "-s",
+            metavar="SUBJECT",
+            help="For rows that name none.",
+            autocompletion=completion.subjects,
+        ),
     ] = None,
-    gpu_jobs: Annotated[int, typer.Option("--gpu-jobs", min=1, max=64, help="Videos rendered at the same time.")] = 1,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-d", metavar="DIR", help="For rows that name no output.  [default: here]"),
+    ] = None,
+    gpu_jobs: Annotated[
+        int,
+        typer.Option(
+            "--gpu-jobs",
+            metavar="N",
+            min=1,
+            max=64,
+            help="Videos rendered at the same time.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = 1,
     backend: BackendName = "auto",
     device: DeviceName = "auto",
     profile: ProfileName = None,

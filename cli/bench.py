@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import completion
 from cli.console import Console, duration
+from cli.help_pages import RUNNING
 from cli.options import AsJson, DeviceName, Home, Quiet, examples, read_backend, read_device, read_home
 from cli.speak import check_trained
 from stages.errors import BadInput
@@ -27,7 +29,13 @@ Row = dict[str, Any]
 
 def bench(
     subject: Annotated[
-        str | None, typer.Argument(metavar="[SUBJECT]", help="A trained one, in place of a drawn head.")
+        str | None,
+        typer.Argument(
+            metavar="[SUBJECT]",
+            help="A trained one, in place of a drawn head.",
+            show_default=False,
+            autocompletion=completion.subjects,
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Within a minute: fewer sizes, fewer rays.")] = False,
     sizes: Annotated[
@@ -35,7 +43,14 @@ def bench(
         typer.Option("--sizes", metavar="N,N…", help="Sides of the frames.  [default: 128,256,512,1024]"),
     ] = None,
     backend: Annotated[
-        str, typer.Option("--backend", help="Measure this one only, beside the baseline; auto: each one that is here.")
+        str,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="Measure this one only, beside the baseline; auto: each one that is here.",
+            autocompletion=completion.backends,
+            rich_help_panel=RUNNING,
+        ),
     ] = "auto",
     device: DeviceName = "auto",
     home: Home = Path(),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import Console, table
+from cli.help_pages import WRITING
 from cli.options import (
     AsJson,
     BackendName,
@@ -46,9 +47,24 @@ MODES = {"head": "head over true torso", "composite": "full learnt composite"}
 def evaluate(
     subject: SubjectName,
     args: SnakemakeArgs = None,
-    size: Annotated[int | None, typer.Option("--size", min=16, max=4096, help="Compare at N x N pixels.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            metavar="PIXELS",
+            min=16,
+            max=4096,
+            help="Compare at so many pixels a side.  [default: as trained]",
+        ),
+    ] = None,
     save_frames: Annotated[
-        Path | None, typer.Option("--save-frames", metavar="DIR", help="Write truth/, head/ and composite/ as PNG.")
+        Path | None,
+        typer.Option(
+            "--save-frames",
+            metavar="DIR",
+            help="Write truth/, head/ and composite/ as PNG.",
+            rich_help_panel=WRITING,
+        ),
     ] = None,
     backend: BackendName = "auto",
     device: DeviceName = "auto",

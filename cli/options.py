@@ -7,40 +7,107 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
+from cli import completion
+from cli.help_pages import KEPT, RUNNING, SAYING, PageCommand
+from cli.help_pages import examples as examples
 from stages.errors import BadInput
 
 Home = Annotated[
-    Path, typer.Option("--home", envvar="RADNERF_HOME", help="The folder that holds subjects/.", show_default="here")
+    Path,
+    typer.Option(
+        "--home",
+        metavar="DIR",
+        envvar="RADNERF_HOME",
+        help="The folder that holds subjects/.",
+        show_default="here",
+        rich_help_panel=RUNNING,
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait for a subject that another run holds, in place of leaving.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object on standard output, and nothing else.", rich_help_panel=SAYING),
+]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait", help="Wait for a subject that another run holds, in place of leaving.", rich_help_panel=RUNNING
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=SAYING)]
 Settings = Annotated[
-    list[str], typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Change a setting; may be repeated.")
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="STAGE.KEY=VALUE",
+        help="Change a setting; may be repeated. docs/settings.md lists them.",
+        autocompletion=completion.settings,
+        rich_help_panel=KEPT,
+    ),
 ]
-PresetName = Annotated[str | None, typer.Option("--preset", help="draft, standard, full or max.", show_default=False)]
-BackendName = Annotated[str, typer.Option("--backend", help="Kernels: auto, reference, cpu …; see 'radnerf doctor'.")]
-DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+PresetName = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="draft (128 px), standard (256 px, unless told otherwise), full (512 px) or max (1024 px).",
+        show_default=False,
+        autocompletion=completion.presets,
+        rich_help_panel=KEPT,
+    ),
+]
+BackendName = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="Kernels: auto, reference, cpu, triton or tcnn; 'radnerf doctor' tells which are here.",
+        autocompletion=completion.backends,
+        rich_help_panel=RUNNING,
+    ),
+]
+DeviceName = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="auto, cpu, cuda or cuda:N.",
+        autocompletion=completion.devices,
+        rich_help_panel=RUNNING,
+    ),
+]
 ProfileName = Annotated[
     str | None,
     typer.Option(
-        "--profile", metavar="NAME|DIR", help="Where stages run: workstation, slurm, kubernetes, or your own."
+        "--profile",
+        metavar="NAME|DIR",
+        help="Where stages run: workstation, slurm, kubernetes, or your own Snakemake profile.",
+        autocompletion=completion.profiles,
+        rich_help_panel=RUNNING,
     ),
 ]
 Deployment = Annotated[
     str | None,
-    typer.Option("--sdm", metavar="KIND", help="What stages run in: conda or apptainer; else this environment."),
+    typer.Option(
+        "--sdm",
+        metavar="KIND",
+        help="What stages run in: conda or apptainer; else this environment.",
+        rich_help_panel=RUNNING,
+    ),
 ]
-SubjectName = Annotated[str, typer.Argument(metavar="SUBJECT", help="The subject's name.", show_default=False)]
+SubjectName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SUBJECT", help="The subject's name.", show_default=False, autocompletion=completion.subjects
+    ),
+]
 SnakemakeArgs = Annotated[
     list[str] | None,
     typer.Argument(metavar="[-- ARGS]", help="After '--': passed on to Snakemake.", show_default=False),
 ]
 
 
-class PassingCommand(TyperCommand):
+class PassingCommand(PageCommand):
     """A command that takes arguments for Snakemake, but only after ``--``."""
 
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - typer's own context type is private
@@ -135,8 +202,3 @@ def read_numbers(text: str, count: int, what: str, example: str) -> list[float]:
     if len(numbers) != count or not all(abs(number) < 1e9 for number in numbers):
         raise BadInput(f"{what} is {text!r}", hint=f"give {count} numbers with commas between, as in {example}")
     return numbers
-
-
-def examples(*lines: str) -> str:
-    """The part of ``--help`` that shows how a command is typed."""
-    return "Examples:\n\n" + "\n\n".join(lines)

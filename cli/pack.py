@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.console import Console, size
+from cli.help_pages import WRITING
 from cli.options import AsJson, Home, Quiet, SubjectName, examples, read_home
 from cli.plan import stale_steps, subject_steps
 from cli.speech_plan import check_trained
@@ -30,7 +31,14 @@ UNPACK_EXAMPLES = examples("radnerf unpack anchor.radnerf", "radnerf unpack anch
 def pack(
     subject: SubjectName,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="[default: ./SUBJECT.radnerf]")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The pack.  [default: ./SUBJECT.radnerf]",
+            rich_help_panel=WRITING,
+        ),
     ] = None,
     training: Annotated[
         bool, typer.Option("--training", help="Also what training reads: frames, masks, sound.")
@@ -67,7 +75,10 @@ def pack(
 
 def unpack(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What 'radnerf pack' wrote.", show_default=False)],
-    name: Annotated[str | None, typer.Option("--name", help="The subject's name here.  [default: as packed]")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="The subject's name here.  [default: as packed]"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a subject of that name.")] = False,
     home: Home = Path(),
     as_json: AsJson = False,

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import completion
 from cli.console import Console, size
+from cli.help_pages import KEPT, WRITING
 from cli.options import AsJson, BackendName, DeviceName, Home, PresetName, Quiet, SubjectName, examples, read_home
 from cli.prepare import ask_consent
 from cli.speech_plan import check_trained
@@ -40,10 +42,28 @@ def import_data(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A data folder of RAD-NeRF, ER-NeRF or AD-NeRF.", show_default=False)
     ],
-    name: Annotated[str | None, typer.Option("--name", help="The subject's name.  [default: the folder's]")] = None,
-    consent: Annotated[str | None, typer.Option("--consent", help="Who agreed to this, kept in the subject.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="The subject's name.  [default: the folder's]"),
+    ] = None,
+    consent: Annotated[
+        str | None,
+        typer.Option(
+            "--consent",
+            metavar="TEXT",
+            help="Whose face it is and that they agreed; else it is asked for once, at a terminal.",
+            rich_help_panel=KEPT,
+        ),
+    ] = None,
     front_end: Annotated[
-        str | None, typer.Option("--front-end", help="As for 'prepare'; 'deepspeech' takes the folder's features.")
+        str | None,
+        typer.Option(
+            "--front-end",
+            metavar="NAME",
+            help="As for 'prepare'; 'deepspeech' takes the folder's features.  [default: logmel]",
+            autocompletion=completion.front_ends,
+            rich_help_panel=KEPT,
+        ),
     ] = None,
     solve_poses: Annotated[bool, typer.Option("--solve-poses", help="Measure the poses anew.")] = False,
     preset: PresetName = None,
@@ -118,12 +138,20 @@ def _find_landmarks(frames: Path, landmarks: Path) -> None:
 
 def export(
     subject: SubjectName,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="A .ply file, or a new folder.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="PATH", help="A .ply file, or a new folder.", rich_help_panel=WRITING),
+    ],
     kind: Annotated[
-        str | None, typer.Option("--format", help="mesh or radnerf-data.  [default: by the output's name]")
+        str | None,
+        typer.Option("--format", metavar="NAME", help="mesh or radnerf-data.  [default: by the output's name]"),
     ] = None,
-    resolution: Annotated[int, typer.Option("--resolution", min=16, max=1024, help="Of the mesh's grid.")] = 160,
-    density: Annotated[float, typer.Option("--density", min=0.0001, help="Where the mesh's surface is, per cm.")] = 1.7,
+    resolution: Annotated[
+        int, typer.Option("--resolution", metavar="CELLS", min=16, max=1024, help="Of the mesh's grid.")
+    ] = 160,
+    density: Annotated[
+        float, typer.Option("--density", metavar="PER_CM", min=0.0001, help="Where the mesh's surface is.")
+    ] = 1.7,
     backend: BackendName = "auto",
     device: DeviceName = "auto",
     home: Home = Path(),

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.console import Console, duration, size
+from cli.help_pages import WRITING
 from cli.options import (
     AsJson,
     BackendName,
@@ -41,7 +42,14 @@ def report(
     subject: SubjectName,
     args: SnakemakeArgs = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Put a copy of the page here.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Put a copy of the page here.  [default: only in the subject]",
+            rich_help_panel=WRITING,
+        ),
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
     backend: BackendName = "auto",

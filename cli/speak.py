@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import completion
 from cli.console import Console, duration
+from cli.help_pages import LOOKING, SIGNING, WRITING
 from cli.options import (
     AsJson,
     BackendName,
@@ -54,25 +56,72 @@ def speak(
     speech: Annotated[Path, typer.Argument(metavar="SPEECH", help="Any sound that ffmpeg reads.", show_default=False)],
     args: SnakemakeArgs = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="[default: ./SUBJECT_SPEECH.mp4]")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The video: .mp4, or .mov without background.  [default: ./SUBJECT_SPEECH.mp4]",
+            rich_help_panel=WRITING,
+        ),
     ] = None,
     background: Annotated[
-        str | None, typer.Option("--background", metavar="COLOUR|FILE", help="'#rrggbb', a CSS name, or a picture.")
+        str | None,
+        typer.Option(
+            "--background",
+            metavar="COLOUR|FILE",
+            help="'#rrggbb', a CSS name, or a picture.  [default: the clip's own]",
+            rich_help_panel=LOOKING,
+        ),
     ] = None,
     eyes: Annotated[
-        str, typer.Option("--eyes", metavar="auto|clip|OPEN", help="New blinks, the clip's, or 0 (shut) to 1 (open).")
+        str,
+        typer.Option(
+            "--eyes",
+            metavar="auto|clip|OPEN",
+            help="New blinks, the clip's, or 0 (shut) to 1 (open).",
+            autocompletion=completion.eyes,
+            rich_help_panel=LOOKING,
+        ),
     ] = "auto",
     view: Annotated[
-        str | None, typer.Option("--view", metavar="YAW,PITCH", help="Turn the head, in degrees: left/right, up/down.")
+        str | None,
+        typer.Option(
+            "--view",
+            metavar="YAW,PITCH",
+            help="Turn the head, in degrees: left/right, up/down.",
+            rich_help_panel=LOOKING,
+        ),
     ] = None,
     pose_from: Annotated[
-        str | None, typer.Option("--pose-from", metavar="SUBJECT", help="Move as another prepared subject does.")
+        str | None,
+        typer.Option(
+            "--pose-from",
+            metavar="SUBJECT",
+            help="Move as another prepared subject does.",
+            autocompletion=completion.subjects,
+            rich_help_panel=LOOKING,
+        ),
     ] = None,
-    size: Annotated[int | None, typer.Option("--size", min=16, max=4096, help="Side of the video in pixels.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            metavar="PIXELS",
+            min=16,
+            max=4096,
+            help="Side of the video.  [default: as trained]",
+            rich_help_panel=LOOKING,
+        ),
+    ] = None,
     signing_key: Annotated[
         Path | None,
         typer.Option(
-            "--signing-key", metavar="FILE", envvar="RADNERF_SIGNING_KEY", help="PEM key that signs; else a local one."
+            "--signing-key",
+            metavar="FILE",
+            envvar="RADNERF_SIGNING_KEY",
+            help="PEM key that signs; else a local one.",
+            rich_help_panel=SIGNING,
         ),
     ] = None,
     signing_certificates: Annotated[
@@ -82,10 +131,17 @@ def speak(
             metavar="FILE",
             envvar="RADNERF_SIGNING_CERTIFICATES",
             help="Its PEM chain, unless it is in the key's file.",
+            rich_help_panel=SIGNING,
         ),
     ] = None,
     save_frames: Annotated[
-        Path | None, typer.Option("--save-frames", metavar="DIR", help="Write every frame as PNG without background.")
+        Path | None,
+        typer.Option(
+            "--save-frames",
+            metavar="DIR",
+            help="Write every frame as PNG without background.",
+            rich_help_panel=WRITING,
+        ),
     ] = None,
     backend: BackendName = "auto",
     device: DeviceName = "auto",

@@ -14,10 +14,21 @@ from typing import Annotated
 
 import typer
 
-from cli import events
+from cli import completion, events
 from cli.console import Console
 from cli.lock import stage_lock, typed_command, watch_owner
-from cli.options import AsJson, BackendName, DeviceName, Home, Quiet, examples, read_backend, read_device, read_home
+from cli.options import (
+    AsJson,
+    BackendName,
+    DeviceName,
+    Home,
+    Quiet,
+    SubjectName,
+    examples,
+    read_backend,
+    read_device,
+    read_home,
+)
 from cli.plan import STAGES, Step, find_step
 from cli.subject import load_record
 from stages import formats
@@ -30,14 +41,31 @@ from stages.workspace import open_subject
 EXAMPLES = examples(
     "radnerf stage landmarks anchor",
     "radnerf stage head anchor --backend reference",
+    "radnerf stage audio anchor --speech hello-0123abcd",
     "radnerf stage render anchor --speech hello-0123abcd",
 )
 
 
 def stage(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(STAGES)}.", show_default=False)],
-    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="The subject's name.", show_default=False)],
-    speech: Annotated[str | None, typer.Option("--speech", metavar="ID", help="A folder's name under speech/.")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help=f"One of: {', '.join(STAGES)}.",
+            show_default=False,
+            autocompletion=completion.stages,
+        ),
+    ],
+    subject: SubjectName,
+    speech: Annotated[
+        str | None,
+        typer.Option(
+            "--speech",
+            metavar="ID",
+            help="A folder's name under speech/; for render, and for audio of a speech.",
+            autocompletion=completion.speeches,
+        ),
+    ] = None,
     backend: BackendName = "auto",
     device: DeviceName = "auto",
     home: Home = Path(),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import completion
 from cli.console import Console, duration, size, table
 from cli.options import AsJson, Home, examples, read_home
 from cli.plan import Step, speech_chain, stale_steps, step_done, subject_steps
@@ -21,7 +22,15 @@ EXAMPLES = examples("radnerf status", "radnerf status anchor", "radnerf status a
 
 
 def status(
-    subject: Annotated[str | None, typer.Argument(metavar="[SUBJECT]", help="One subject, in detail.")] = None,
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SUBJECT]",
+            help="One subject, in detail.",
+            show_default=False,
+            autocompletion=completion.subjects,
+        ),
+    ] = None,
     home: Home = Path(),
     as_json: AsJson = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import Console, duration
+from cli.help_pages import KEPT
 from cli.options import (
     AsJson,
     BackendName,
@@ -53,7 +54,13 @@ def train(
     args: SnakemakeArgs = None,
     preset: PresetName = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", help="radnerf, or nerf: the baseline without grids.")
+        str | None,
+        typer.Option(
+            "--backbone",
+            metavar="NAME",
+            help="radnerf, or nerf: the baseline without grids.",
+            rich_help_panel=KEPT,
+        ),
     ] = None,
     assignments: Settings = [],  # noqa: B006 - typer copies it
     backend: BackendName = "auto",

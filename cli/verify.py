@@ -14,6 +14,12 @@ EXAMPLES = examples(
     "radnerf verify out.mp4",
     "radnerf verify videos/*.mp4 --json",
     "radnerf verify out.mp4 && echo 'nobody changed it since it was signed'",
+    codes={
+        0: "every manifest is valid",
+        1: "one is invalid: the video was changed after it was signed",
+        2: "a file is missing or no video",
+        3: "one is absent: nothing is signed",
+    },
 )
 
 INVALID = 1
