@@ -16,7 +16,11 @@ from cli.console import Console, size, table
 from cli.options import AsJson, Home, examples, read_home
 from stages.errors import RadnerfError
 
-EXAMPLES = examples("radnerf doctor", "radnerf doctor --json")
+EXAMPLES = examples(
+    "radnerf doctor",
+    "radnerf doctor --json",
+    codes={0: "all that every subject needs is here", 1: "something of it is missing"},
+)
 
 LOW_DISK_BYTES = 5_000_000_000
 """Less room than this is worth a warning."""
@@ -119,11 +123,20 @@ def _models_hint() -> str:
 
 
 def _face_mesh() -> dict[str, Any]:
-    try:
-        version = importlib.metadata.version("mediapipe")
-    except importlib.metadata.PackageNotFoundError:
+    from stages.vision import models
+    from stages.vision.face_mesh import brings_models, mediapipe_version
+
+    version = mediapipe_version()
+    if not version:
         return _check("mediapipe", "missing", ok=False, needed=True, hint="pip install 'mediapipe==0.10.21'")
-    return _check("mediapipe", f"{version}, with bundled models", ok=True, needed=True)
+    if brings_models():
+        return _check("mediapipe", f"{version}, with bundled models", ok=True, needed=True)
+    segmenters = (models.MULTICLASS_SEGMENTER, models.SELFIE_SEGMENTER)
+    lacking = [] if models.find_model(models.FACE_LANDMARKER) else [models.FACE_LANDMARKER]
+    if not any(map(models.find_model, segmenters)):
+        lacking.append(" or ".join(segmenters))
+    found = f"{version}, which brings no models" + (f" and finds no {', no '.join(lacking)}" if lacking else "")
+    return _check("mediapipe", found, ok=not lacking, needed=True, hint="see 'radnerf models', or install 0.10.21")
 
 
 def _workflow() -> dict[str, Any]:

@@ -7,22 +7,43 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import completion
 from cli.console import Console, size, table
 from cli.options import AsJson, Quiet, examples
 from stages.errors import BadInput
 from stages.progress import listening
 
 EXAMPLES = examples(
-    "radnerf models", "radnerf models add ~/Downloads/face_landmarker.task", "radnerf models fetch face_landmarker.task"
+    "radnerf models",
+    "radnerf models fetch face_landmarker.task",
+    "radnerf models add ~/Downloads/face_landmarker.task",
+    "radnerf models add ~/Downloads/hubert --as HuBERT",
 )
 
 
 def models(
-    action: Annotated[str | None, typer.Argument(metavar="[add|fetch]", show_default=False)] = None,
-    what: Annotated[
-        str | None, typer.Argument(metavar="[FILE|NAME]", help="The file to add, or the name to fetch.")
+    action: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[add|fetch]",
+            help="What to do; without, the list.",
+            show_default=False,
+            autocompletion=completion.model_actions,
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Which model an added file is.")] = None,
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE|NAME]",
+            help="The file (or a network's folder) to add, or the name to fetch.",
+            show_default=False,
+            autocompletion=completion.models,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Which model an added file is.  [default: by the file's name]"),
+    ] = None,
     unchecked: Annotated[bool, typer.Option("--unchecked", help="Add it though its content is not the known.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -63,6 +84,7 @@ def _describe(model: Any) -> dict[str, Any]:  # noqa: ANN401 - stages are import
         "licence": model.licence,
         "bytes": model.size_bytes or None,
         "sha256": model.sha256 or None,
+        "md5": model.md5 or None,
         "source": model.source,
         "fetchable": bool(model.url),
     }
@@ -86,6 +108,5 @@ def _listing(found: list[dict[str, Any]]) -> str:
         else:
             how = f"radnerf models fetch {one['name']}" if one["fetchable"] else one["source"]
             lines += [f"{one['name']}: not in {one['searched']}", f"    {how}"]
-        if one["sha256"]:
-            lines.append(f"    SHA-256 {one['sha256']}")
+        lines += [f"    {kind} {one[key]}" for kind, key in (("SHA-256", "sha256"), ("MD5", "md5")) if one[key]]
     return "\n".join(lines)

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import completion
 from cli.console import Console, duration
+from cli.help_pages import KEPT
 from cli.options import (
     AsJson,
     Deployment,
@@ -61,13 +63,37 @@ BYTES_PER_PIXEL = 1.2
 def prepare(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Any video that ffmpeg reads.", show_default=False)],
     args: SnakemakeArgs = None,
-    name: Annotated[str | None, typer.Option("--name", help="The subject's name.  [default: the file's]")] = None,
-    consent: Annotated[str | None, typer.Option("--consent", help="Who agreed to this, kept in the subject.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="The subject's name.  [default: the file's]"),
+    ] = None,
+    consent: Annotated[
+        str | None,
+        typer.Option(
+            "--consent",
+            metavar="TEXT",
+            help="Whose face it is and that they agreed; else it is asked for once, at a terminal.",
+            rich_help_panel=KEPT,
+        ),
+    ] = None,
     crop: Annotated[
-        str | None, typer.Option("--crop", metavar="X,Y,SIDE", help="In pixels of the upright video.")
+        str | None,
+        typer.Option(
+            "--crop",
+            metavar="X,Y,SIDE",
+            help="The square that is used, in pixels of the upright video.  [default: around the face]",
+            rich_help_panel=KEPT,
+        ),
     ] = None,
     front_end: Annotated[
-        str | None, typer.Option("--front-end", help="logmel, both, deepspeech, whisper, wav2vec2 or hubert.")
+        str | None,
+        typer.Option(
+            "--front-end",
+            metavar="NAME",
+            help="What hears: logmel, both, whisper, wav2vec2, hubert or deepspeech.  [default: the best that is here]",
+            autocompletion=completion.front_ends,
+            rich_help_panel=KEPT,
+        ),
     ] = None,
     preset: PresetName = None,
     assignments: Settings = [],  # noqa: B006 - typer copies it
@@ -212,11 +238,13 @@ def _check_video(video: Path, workspace: Workspace, record: SubjectRecord, conso
     import stages.frames
     from stages.sound.front_end import load_front_end
     from stages.vision.face_mesh import choose_model
+    from stages.vision.segmentation import choose_parser
 
     resolved = record.resolved()
     settings = resolved.frames
     # A model that is missing is told before the video is looked at, not after its frames are made.
     choose_model(resolved.landmarks.model)
+    choose_parser(resolved.parsing.model)
     load_front_end(resolved.audio)
     with console.progress() as display, listening(lambda progress: display.show("check", progress)):
         seconds = stages.frames.check(video, settings).duration_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import shutil
 import urllib.request
@@ -14,13 +15,17 @@ from typing import IO, Literal
 from stages.errors import BadInput, RadnerfError
 from stages.formats import atomic_path, sha256_of
 from stages.progress import report
+from stages.speech_networks import add_network
 from stages.user_folders import data_folder
 from stages.vision.models import (
     ALEXNET_FEATURES,
     FACE_LANDMARKER,
     MULTICLASS_SEGMENTER,
+    SELFIE_SEGMENTER,
     find_model,
+    find_network,
     model_folders,
+    network_folder,
 )
 
 DEEPSPEECH_GRAPH = "output_graph.pb"
@@ -39,10 +44,11 @@ class ModelFile:
         improves: What it is good for.
         licence: Of the weights.
         size_bytes: 0 where it is not known.
-        sha256: Empty where it is not known.
+        sha256: Empty where it is not known; of the weights, where a model has several files.
         source: Where it comes from, in words or a command.
         url: Where the pinned file can be fetched; empty where none is known.
         places: Packages, or the hub's name.
+        md5: Where that is all that is known.
     """
 
     name: str
@@ -54,6 +60,7 @@ class ModelFile:
     source: str
     url: str = ""
     places: tuple[str, ...] = ()
+    md5: str = ""
 
 
 MODELS = (
@@ -72,9 +79,20 @@ MODELS = (
         "file",
         "hair, skin and clothes told apart",
         "Apache-2.0",
-        0,
-        "",
-        "MediaPipe's multiclass selfie segmenter, float32, from Google's model page",
+        16_371_837,
+        "c6748b1253a99067ef71f7e26ca71096cd449baefa8f101900ea23016507e0e0",
+        "MediaPipe's multiclass selfie segmenter, float32, version 1",
+        "https://storage.googleapis.com/mediapipe-models/image_segmenter/selfie_multiclass_256x256/float32/1/selfie_multiclass_256x256.tflite",
+    ),
+    ModelFile(
+        SELFIE_SEGMENTER,
+        "file",
+        "person and background told apart, where MediaPipe brings no models of its own (from 0.10.30 on)",
+        "Apache-2.0",
+        249_537,
+        "191ac9529ae506ee0beefa6b2c945a172dab9d07d1e802a290a4e4038226658b",
+        "MediaPipe's selfie segmenter, float16, version 1",
+        "https://storage.googleapis.com/mediapipe-models/image_segmenter/selfie_segmenter/float16/1/selfie_segmenter.tflite",
     ),
     ModelFile(
         ALEXNET_FEATURES,
@@ -108,21 +126,21 @@ MODELS = (
     ModelFile(
         "wav2vec 2.0",
         "hub",
-        "the wav2vec2 front end",
+        "the wav2vec2 front end: speech features learnt from 960 h of English",
         "Apache-2.0",
-        0,
-        "",
-        "huggingface-cli download facebook/wav2vec2-base, or audio.model names a folder",
+        380_267_417,
+        "3249fe98bfc62fcbc26067f724716a6ec49d12c4728a2af1df659013905dff21",
+        "hf download facebook/wav2vec2-base --local-dir wav2vec2, then radnerf models add wav2vec2 --as 'wav2vec 2.0'",
         places=("facebook/wav2vec2-base",),
     ),
     ModelFile(
         "HuBERT",
         "hub",
-        "the hubert front end",
+        "the hubert front end: the same, learnt another way",
         "Apache-2.0",
-        0,
-        "",
-        "huggingface-cli download facebook/hubert-base-ls960, or audio.model names a folder",
+        377_569_754,
+        "062249fffb353eab67547a2fbc129f7c31a2f459faf641b19e8fb007cc5c48ad",
+        "hf download facebook/hubert-base-ls960 --local-dir hubert, then radnerf models add hubert --as HuBERT",
         places=("facebook/hubert-base-ls960",),
     ),
     ModelFile(
@@ -133,6 +151,7 @@ MODELS = (
         0,
         "",
         "models/output_graph.pb in deepspeech-0.1.0-models.tar.gz of Mozilla's release 0.1.0",
+        md5="08a9e6e8dc450007a0df0a37956bc795",
     ),
 )
 """All of them; each is optional."""
@@ -153,7 +172,7 @@ def find(model: ModelFile) -> Path | None:
         specs = [importlib.util.find_spec(package) for package in model.places]
         found = [place for spec in specs if spec for place in list(spec.submodule_search_locations or [])[:1]]
         return Path(found[0]) if len(found) == len(model.places) else None
-    return _in_hub_cache(model.places[0])
+    return find_network(model.places[0]) or _in_hub_cache(model.places[0])
 
 
 def searched(model: ModelFile) -> str:
@@ -162,14 +181,15 @@ def searched(model: ModelFile) -> str:
         return ", ".join(str(folder / model.name) for folder in model_folders())
     if model.kind == "packages":
         return f"installed packages {', '.join(model.places)}"
-    return f"the hub's local cache, {model.places[0]}"
+    folders = ", ".join(str(folder / network_folder(model.places[0])) for folder in model_folders())
+    return f"{folders}, the hub's local cache"
 
 
 def add(path: Path, name: str = "", *, unchecked: bool = False) -> Path:
     """Copy a file into the user's models folder.
 
     Args:
-        path: What the user has.
+        path: What the user has: a file, or a network's folder.
         name: Which model it is; the file's own name when empty.
         unchecked: Take it though its content is not the known one.
 
@@ -180,22 +200,51 @@ def add(path: Path, name: str = "", *, unchecked: bool = False) -> Path:
         BadInput: The file is missing, no model has this name, or its content is not the known one.
         RadnerfError: The copy cannot be written.
     """
+    if path.is_dir():
+        return _add_folder(path, name or path.name, unchecked=unchecked)
     model = _by_name(name or path.name)
     if not path.is_file():
         raise BadInput(f"{path} is no file", hint="check its name")
-    if model.sha256 and not unchecked:
-        found = sha256_of(path)
-        if found != model.sha256:
-            raise BadInput(
-                f"{path} is not the known {model.name}: its SHA-256 begins with {found[:16]}, not {model.sha256[:16]}",
-                hint="get it from where 'radnerf models' says, or add --unchecked to take this one",
-            )
+    if not unchecked:
+        _check_known(path, model)
     target = user_folder() / model.name
     if target.exists() and target.samefile(path):
         return target
     with atomic_path(target) as temporary:
         shutil.copyfile(path, temporary)
     return target
+
+
+def _add_folder(folder: Path, name: str, *, unchecked: bool) -> Path:
+    networks = {model.name: model for model in MODELS if model.kind == "hub"}
+    if name not in networks:
+        known = " or ".join(f"'{other}'" for other in networks)
+        raise BadInput(f"{folder} is a folder", hint=f"give a file; for a folder of a network say --as {known}")
+    model = networks[name]
+    target = user_folder() / network_folder(model.places[0])
+    if target.exists() and target.samefile(folder):
+        return target
+    return add_network(folder, target, model.sha256, unchecked=unchecked)
+
+
+def _check_known(path: Path, model: ModelFile) -> None:
+    """Raise when a file is not the one that is known by its hash."""
+    if model.sha256:
+        kind, wanted, found = "SHA-256", model.sha256, sha256_of(path)
+    elif model.md5:
+        kind, wanted, found = "MD5", model.md5, _md5_of(path)
+    else:
+        return
+    if found != wanted:
+        raise BadInput(
+            f"{path} is not the known {model.name}: its {kind} begins with {found[:16]}, not {wanted[:16]}",
+            hint="get it from where 'radnerf models' says, or add --unchecked to take this one",
+        )
+
+
+def _md5_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _open_url(url: str) -> AbstractContextManager[IO[bytes]]:

@@ -119,3 +119,91 @@ def test_a_model_without_a_known_content_is_never_fetched(
     assert "cannot be fetched" in capsys.readouterr().err
     for words in (("remove", "x"), ("add",), ("fetch", KNOWN.name, "--unchecked")):
         assert _run(monkeypatch, *words) == 2
+
+
+def _network(folder: Path, content: object) -> Path:
+    """A network's folder as it is published: a configuration and a pickle."""
+    import torch
+
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "hubert"}')
+    torch.save(content, folder / "pytorch_model.bin")
+    return folder
+
+
+def test_a_network_comes_in_without_its_pickle(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, folders: Path
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from stages.vision.models import find_network
+
+    shared = torch.arange(6.0)
+    folder = _network(tmp_path / "download", {"a": shared, "b": shared[:3]})
+    assert _run(monkeypatch, "add", str(folder), "--as", "HuBERT") == 2
+    assert "is not the known one" in capsys.readouterr().err
+    assert _run(monkeypatch, "add", str(folder), "--as", "HuBERT", "--unchecked") == 0
+    added = folders / "facebook--hubert-base-ls960"
+    assert sorted(path.name for path in added.iterdir()) == ["config.json", "model.safetensors"]
+    assert torch.equal(load_file(added / "model.safetensors")["b"], shared[:3])
+    assert find_network("facebook/hubert-base-ls960") == added
+    assert _run(monkeypatch, "add", str(folder), "--as", "HuBERT", "--unchecked") == 0
+    assert [path.name for path in folders.iterdir()] == [added.name]
+    capsys.readouterr()
+    _run(monkeypatch, "--json")
+    listed = {one["name"]: one for one in json.loads(capsys.readouterr().out)["models"]}
+    assert listed["HuBERT"]["path"] == str(added)
+
+
+class _Evil:
+    """Unpickling it calls something."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("touched"),)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("content", [{"a": _Evil()}, [1, 2], {"a": 1}])
+def test_a_pickle_that_is_more_than_weights_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: Path, content: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = _network(tmp_path / "download", content)
+    with pytest.raises(BadInput, match="holds"):
+        model_files.add(folder, "HuBERT", unchecked=True)
+    assert not Path("touched").exists()
+    assert not list(folders.iterdir())
+
+
+def test_folders_that_are_no_network_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is a folder") as caught:
+        model_files.add(tmp_path)
+    assert "'wav2vec 2.0' or 'HuBERT'" in caught.value.hint
+    with pytest.raises(BadInput, match=r"has no config\.json"):
+        model_files.add(tmp_path, "HuBERT")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BadInput, match="has neither"):
+        model_files.add(tmp_path, "HuBERT")
+
+
+def test_a_model_known_by_its_md5_alone_is_checked(tmp_path: Path, folders: Path) -> None:
+    graph = _given(tmp_path, model_files.DEEPSPEECH_GRAPH)
+    with pytest.raises(BadInput, match="its MD5 begins with"):
+        model_files.add(graph)
+    assert model_files.add(graph, unchecked=True) == folders / graph.name
+
+
+def test_every_model_says_what_the_list_promises() -> None:
+    wanted = {
+        "face_landmarker.task", "selfie_multiclass_256x256.tflite", "alexnet-features.safetensors", "wav2vec 2.0",
+        "HuBERT", "output_graph.pb",
+    }  # fmt: skip
+    known = {model.name: model for model in model_files.MODELS}
+    assert wanted <= known.keys()
+    for model in known.values():
+        assert model.improves
+        assert model.licence
+        assert model.source
+        assert len(model.sha256) == 64 or len(model.md5) == 32
+        assert not model.url or (model.sha256 and model.size_bytes)
+    assert {model.name for model in known.values() if not model.size_bytes} <= {"output_graph.pb"}

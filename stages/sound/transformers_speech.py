@@ -16,6 +16,7 @@ from stages.settings import AudioSettings
 from stages.sound.front_end import LOUDNESS_TARGET_DB, Rows, blend_windows
 from stages.sound.reference import StandardisedFrontEnd
 from stages.sound.wav import ROW_SAMPLES, Sound
+from stages.vision.models import find_network
 
 WINDOW_ROWS = 1000
 """Rows heard at once, 20 s; memory grows with its square."""
@@ -46,7 +47,8 @@ class TransformersSpeech(StandardisedFrontEnd):
 
         if not (folder / _WEIGHTS).is_file():
             raise BadInput(
-                f"{folder} has no {_WEIGHTS}", hint="weights are read from safetensors alone; convert them first"
+                f"{folder} has no {_WEIGHTS}",
+                hint="weights are read from safetensors alone; 'radnerf models add FOLDER' converts the published ones",
             )
         config = _read_json(folder / "config.json")
         if config.get("model_type") != name:
@@ -105,13 +107,16 @@ def load(settings: AudioSettings) -> TransformersSpeech:
     if folder is None:
         raise BadInput(
             f"no weights for {settings.front_end} {model!r} on this machine",
-            hint="set audio.model to a folder with config.json and model.safetensors; nothing is fetched",
+            hint="'radnerf models' says where to get them, or audio.model names a folder; nothing is fetched",
         )
     return TransformersSpeech(settings.front_end, folder)
 
 
 def _cached(name: str) -> Path | None:
-    """The folder of weights in the hub's local cache; nothing is fetched."""
+    """The folder of weights that were added, or that lie in the hub's local cache; nothing is fetched."""
+    added = find_network(name)
+    if added is not None:
+        return added
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

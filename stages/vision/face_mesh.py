@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import importlib.util
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Literal, Protocol, Self
 
@@ -51,16 +54,56 @@ def mediapipe() -> ModuleType:
     return package
 
 
+def brings_models() -> bool:
+    """Whether the installed MediaPipe is one whose wheel carries its models and the interface to them.
+
+    Releases up to 0.10.21 do. Later ones, 1.0 and newer among them, have the Tasks interface alone, which reads files.
+    """
+    spec = importlib.util.find_spec("mediapipe")
+    folders = list(spec.submodule_search_locations or []) if spec is not None else []
+    mesh = Path("modules", "face_landmark", "face_landmark_with_attention.tflite")
+    return any((Path(folder) / mesh).is_file() for folder in folders)
+
+
+def mediapipe_version() -> str:
+    """The installed MediaPipe's version; empty where there is none."""
+    try:
+        return importlib.metadata.version("mediapipe")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def without_models(needed: str) -> BadInput:
+    """The error of a MediaPipe that brings no models, where a file is missing that would do instead.
+
+    Args:
+        needed: The file's name.
+    """
+    return BadInput(
+        f"MediaPipe {mediapipe_version()} brings no models, and there is no {needed} in "
+        f"{' or '.join(map(str, model_folders()))}",
+        hint="get it as 'radnerf models' says, or install mediapipe==0.10.21, which brings its own",
+    )
+
+
 def choose_model(model: Model) -> Literal["tasks", "mesh"]:
     """Which model a setting means on this machine.
 
     Raises:
-        BadInput: ``tasks`` is asked for and its file is not there.
+        BadInput: ``tasks`` is asked for and its file is not there, or nothing finds landmarks here.
     """
+    bundled = brings_models()
+    if model == "mesh" and not bundled:
+        raise BadInput(
+            f"landmarks.model is mesh, which MediaPipe {mediapipe_version()} does not bring",
+            hint=f"leave it at auto and have {FACE_LANDMARKER}, or install mediapipe==0.10.21",
+        )
     if model == "mesh":
         return "mesh"
     if find_model(FACE_LANDMARKER) is not None:
         return "tasks"
+    if not bundled:
+        raise without_models(FACE_LANDMARKER)
     if model == "tasks":
         raise BadInput(
             f"there is no {FACE_LANDMARKER} in {' or '.join(map(str, model_folders()))}",

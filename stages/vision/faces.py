@@ -9,13 +9,14 @@ from typing import Any, Protocol, Self
 import cv2
 import numpy as np
 
-from stages.vision.face_mesh import FaceMesh, mediapipe, silenced
+from stages.vision.face_mesh import FaceMesh, brings_models, mediapipe, silenced
 from stages.vision.images import Rgb
 
 _FOREHEAD, _CHIN = 10, 152
 _PATCH_PX = 256
 _SHORT_RANGE, _FULL_RANGE = 0, 1
 _LEAST_SCORE = 0.5
+_MOST_FACES = 4
 
 _Box = tuple[float, float, float, float]
 
@@ -57,22 +58,21 @@ class Face:
 
 
 class FaceFinder:
-    """Finds faces of any size: two detectors propose, the face mesh confirms; a context manager."""
+    """Finds faces of any size: detectors propose, the face mesh confirms; a context manager."""
 
     def __init__(self) -> None:
-        """Load the bundled models."""
-        detection = mediapipe().solutions.face_detection
+        """Load the bundled models; where MediaPipe brings none, the Face Landmarker's file.
+
+        Raises:
+            BadInput: Neither is here.
+        """
         self._stack = ExitStack()
-        with silenced():
-            self._detectors = [
-                self._stack.enter_context(
-                    detection.FaceDetection(model_selection=selection, min_detection_confidence=_LEAST_SCORE)
-                )
-                for selection in (_FULL_RANGE, _SHORT_RANGE)
-            ]
-            for detector in self._detectors:
-                detector.process(np.zeros((64, 64, 3), np.uint8))
-        self._mesh = self._stack.enter_context(FaceMesh("mesh"))
+        if brings_models():
+            self._proposals: _Proposals = _Detectors(self._stack)
+            self._mesh = self._stack.enter_context(FaceMesh("mesh"))
+        else:
+            self._proposals = _Landmarker(self._stack)
+            self._mesh = self._stack.enter_context(FaceMesh("tasks"))
 
     def __enter__(self) -> Self:
         """Return the finder."""
@@ -97,8 +97,7 @@ class FaceFinder:
         return _distinct(sorted(faces, key=lambda face: -face.height))
 
     def _find_in(self, rgb: Rgb, offset: tuple[int, int]) -> list[Face]:
-        boxes = [box for detector in self._detectors for box in _boxes(detector.process(rgb), rgb.shape)]
-        faces = (self._confirm(rgb, box) for box in boxes)
+        faces = (self._confirm(rgb, box) for box in self._proposals.boxes(rgb))
         return [face.scaled(1.0, offset) for face in faces if face is not None]
 
     def _confirm(self, rgb: Rgb, box: _Box) -> Face | None:
@@ -123,6 +122,43 @@ class FaceFinder:
             return None
         tall = float(np.linalg.norm(points[_FOREHEAD] - points[_CHIN]))
         return Face(float(low[0]), float(low[1]), float(high[0]), float(high[1]), tall)
+
+
+class _Proposals(Protocol):
+    def boxes(self, rgb: Rgb) -> list[_Box]:
+        """Where faces may be."""
+        ...
+
+
+class _Detectors:
+    """The bundled detectors for faces far and near."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        detection = mediapipe().solutions.face_detection
+        with silenced():
+            self._detectors = [
+                stack.enter_context(
+                    detection.FaceDetection(model_selection=selection, min_detection_confidence=_LEAST_SCORE)
+                )
+                for selection in (_FULL_RANGE, _SHORT_RANGE)
+            ]
+            for detector in self._detectors:
+                detector.process(np.zeros((64, 64, 3), np.uint8))
+
+    def boxes(self, rgb: Rgb) -> list[_Box]:
+        return [box for detector in self._detectors for box in _boxes(detector.process(rgb), rgb.shape)]
+
+
+class _Landmarker:
+    """The Face Landmarker's own detector, for faces that take a good part of the picture."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._landmarker = stack.enter_context(FaceMesh("tasks", max_faces=_MOST_FACES))
+
+    def boxes(self, rgb: Rgb) -> list[_Box]:
+        found = self._landmarker.detect_all(rgb)[:, :, :2]
+        corners = ((points.min(0), points.max(0)) for points in found)
+        return [(float(low[0]), float(low[1]), float(high[0]), float(high[1])) for low, high in corners]
 
 
 def _boxes(found: _Detections, shape: tuple[int, ...]) -> list[_Box]:

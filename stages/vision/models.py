@@ -13,6 +13,9 @@ FACE_LANDMARKER = "face_landmarker.task"
 MULTICLASS_SEGMENTER = "selfie_multiclass_256x256.tflite"
 """MediaPipe's multiclass selfie segmenter."""
 
+SELFIE_SEGMENTER = "selfie_segmenter.tflite"
+"""MediaPipe's selfie segmenter for its Tasks interface, which later MediaPipe does not bring."""
+
 ALEXNET_FEATURES = "alexnet-features.safetensors"
 """AlexNet's convolutions, for LPIPS."""
 
@@ -30,3 +33,23 @@ def find_model(name: str) -> Path | None:
         name: File name, such as ``FACE_LANDMARKER``.
     """
     return next((path for folder in model_folders() if (path := folder / name).is_file()), None)
+
+
+def find_network(name: str) -> Path | None:
+    """The folder of a speech network that was added, or None where it is not there.
+
+    Args:
+        name: As a hub calls it, such as ``facebook/wav2vec2-base``.
+    """
+    wanted = network_folder(name)
+    folders = (folder / wanted for folder in model_folders())
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+
+
+def network_folder(name: str) -> str:
+    """How the folder of a speech network is called.
+
+    Args:
+        name: As a hub calls it.
+    """
+    return name.replace("/", "--")

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from stages.errors import BadInput
 from stages.vision.colour_model import ColourModel, Sample, learn_colours
-from stages.vision.face_mesh import mediapipe, silenced
+from stages.vision.face_mesh import brings_models, mediapipe, silenced, without_models
 from stages.vision.head_frame import HeadFrame
-from stages.vision.models import MULTICLASS_SEGMENTER, find_model
+from stages.vision.models import MULTICLASS_SEGMENTER, SELFIE_SEGMENTER, find_model
 from stages.vision.scene_model import SceneModel, learn_scene
 
 Float32 = npt.NDArray[np.float32]
@@ -45,25 +45,54 @@ class Parser(Protocol):
 
 
 class PersonSegmenter:
-    """MediaPipe's selfie segmentation with its bundled model, opened when first used."""
+    """MediaPipe's selfie segmentation, opened when first used: the bundled model, or a file where none is bundled."""
 
     def __init__(self) -> None:
         """Remember nothing; the model is opened later."""
-        self._solution: Any = None
+        self._look: Callable[[UInt8], Float32] | None = None
 
     def __reduce__(self) -> tuple[type[PersonSegmenter], tuple[()]]:
         """Pickle as a closed one."""
         return PersonSegmenter, ()
 
     def person(self, rgb: UInt8) -> Float32:
-        """(S, S) float32 in [0, 1], how surely a pixel belongs to a person, for a (S, S, 3) uint8 frame."""
-        if self._solution is None:
-            package = mediapipe()
-            with silenced():
-                self._solution = package.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
-                self._solution.process(rgb)  # the graph's threads start, and talk, with the first picture
-        mask: Float32 = self._solution.process(rgb).segmentation_mask
-        return np.clip(mask, 0, 1)
+        """(S, S) float32 in [0, 1], how surely a pixel belongs to a person, for a (S, S, 3) uint8 frame.
+
+        Raises:
+            BadInput: MediaPipe brings no models, and the file is not there or is another model.
+        """
+        if self._look is None:
+            self._look = _open_bundled_selfie(rgb) if brings_models() else _open_selfie_file()
+        return np.clip(self._look(rgb), 0, 1)
+
+
+def _open_bundled_selfie(rgb: UInt8) -> Callable[[UInt8], Float32]:
+    package = mediapipe()
+    with silenced():
+        solution = package.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+        solution.process(rgb)  # the graph's threads start, and talk, with the first picture
+
+    def look(picture: UInt8) -> Float32:
+        mask: Float32 = solution.process(picture).segmentation_mask
+        return mask
+
+    return look
+
+
+def _open_selfie_file() -> Callable[[UInt8], Float32]:
+    model = find_model(SELFIE_SEGMENTER)
+    if model is None:
+        raise without_models(f"{SELFIE_SEGMENTER} or {MULTICLASS_SEGMENTER}")
+    segmenter = _open_segmenter(model, SELFIE_SEGMENTER)
+
+    def look(picture: UInt8) -> Float32:
+        masks = _confidences(segmenter, picture)
+        if masks.shape[2] > 2:
+            raise BadInput(f"{model} tells {masks.shape[2]} classes apart", hint=f"give MediaPipe's {SELFIE_SEGMENTER}")
+        # One mask is the person; of two the first is what is behind.
+        return np.asarray(masks[..., -1])
+
+    return look
 
 
 @dataclass
@@ -96,13 +125,17 @@ class MulticlassParser:
 
     def shares(self, rgb: UInt8, head: HeadFrame) -> Float32:
         """See ``Parser.shares``."""
-        package = mediapipe()
         if self._segmenter is None:
-            self._segmenter = _open_multiclass(self.model)
-        image = package.Image(image_format=package.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
-        result = self._segmenter.segment(image)
-        confidences = [np.asarray(mask.numpy_view(), np.float32) for mask in result.confidence_masks]
-        return multiclass_to_shares(np.stack(confidences, axis=-1).reshape(*rgb.shape[:2], -1), head)
+            self._segmenter = _open_segmenter(self.model, MULTICLASS_SEGMENTER)
+        return multiclass_to_shares(_confidences(self._segmenter, rgb), head)
+
+
+def _confidences(segmenter: Any, rgb: UInt8) -> Float32:  # noqa: ANN401 - MediaPipe has no types
+    """(S, S, C) float32, what the Tasks segmenter says of each pixel of a (S, S, 3) uint8 frame."""
+    package = mediapipe()
+    image = package.Image(image_format=package.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
+    masks = [np.asarray(mask.numpy_view(), np.float32) for mask in segmenter.segment(image).confidence_masks]
+    return np.stack(masks, axis=-1).reshape(*rgb.shape[:2], -1)
 
 
 def multiclass_to_shares(confidences: Float32, head: HeadFrame) -> Float32:
@@ -131,7 +164,7 @@ def multiclass_to_shares(confidences: Float32, head: HeadFrame) -> Float32:
     return normalised
 
 
-def _open_multiclass(model: Path) -> Any:  # noqa: ANN401 - MediaPipe has no types
+def _open_segmenter(model: Path, wanted: str) -> Any:  # noqa: ANN401 - MediaPipe has no types
     tasks = mediapipe().tasks
     options = tasks.vision.ImageSegmenterOptions(
         base_options=tasks.BaseOptions(model_asset_buffer=model.read_bytes()), output_confidence_masks=True
@@ -141,7 +174,7 @@ def _open_multiclass(model: Path) -> Any:  # noqa: ANN401 - MediaPipe has no typ
             return tasks.vision.ImageSegmenter.create_from_options(options)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise BadInput(f"{model} is no segmentation model: {reason}", hint=f"give {MULTICLASS_SEGMENTER}") from error
+        raise BadInput(f"{model} is no segmentation model: {reason}", hint=f"give MediaPipe's {wanted}") from error
 
 
 ClipFrame = tuple[UInt8, HeadFrame]
@@ -178,13 +211,15 @@ PARSERS: dict[str, Callable[[Sequence[ClipFrame]], Parser]] = {
 
 
 def choose_parser(model: str) -> str:
-    """The name of the parser to use: the asked one, or for ``auto`` the best whose file is present.
+    """The name of the parser to use: the asked one, or for ``auto`` the best that is present.
 
     Raises:
-        BadInput: There is no such parser.
+        BadInput: There is no such parser, or what it needs is not here.
     """
     if model == "auto":
-        return "multiclass" if find_model(MULTICLASS_SEGMENTER) is not None else "selfie"
+        model = "multiclass" if find_model(MULTICLASS_SEGMENTER) is not None else "selfie"
+    if model == "selfie" and not brings_models() and find_model(SELFIE_SEGMENTER) is None:
+        raise without_models(f"{SELFIE_SEGMENTER} or {MULTICLASS_SEGMENTER}")
     if model not in PARSERS:
         raise BadInput(f"unknown parser {model!r}", hint=f"choose one of: auto, {', '.join(PARSERS)}")
     return model
