@@ -57,6 +57,8 @@ def manifest(rule: str, script: str, *, memory_mb: int, cores: int, gpus: int, m
     pod = {
         "restartPolicy": "Never",
         "containers": [container],
+        # Files must stay readable and writable for whoever submitted the job.
+        "securityContext": {"runAsUser": os.getuid(), "runAsGroup": os.getgid(), "fsGroup": os.getgid()},
         "volumes": [{"name": "subjects", "persistentVolumeClaim": {"claimName": claim}}],
     }
     plain = re.sub(r"[^a-z0-9]+", "-", rule.lower()).strip("-") or "stage"

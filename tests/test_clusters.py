@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -68,6 +69,7 @@ def test_a_stage_asks_kubernetes_for_what_its_rule_says(monkeypatch: pytest.Monk
     assert container["volumeMounts"] == [{"name": "subjects", "mountPath": "/radnerf"}]
     assert (container["image"], container["command"]) == ("here/radnerf:1", ["bash", "/radnerf/job.sh"])
     assert {"name": "RADNERF_RUN", "value": "token"} in container["env"]
+    assert job["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == os.getuid()
     assert job["spec"]["backoffLimit"] == 0
     assert job["spec"]["activeDeadlineSeconds"] == 3600
     assert re.fullmatch(r"radnerf-head-[0-9a-f]{10}", job["metadata"]["name"])
