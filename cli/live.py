@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import Console, duration
+from cli.help_pages import LOOKING, WRITING
 from cli.options import (
     AsJson,
     BackendName,
@@ -36,6 +37,7 @@ EXAMPLES = examples(
     "arecord -f S16_LE -r 16000 -c 1 -t raw | radnerf live anchor --input - --output talk.mp4",
     "radnerf live anchor --input ws --output window",
     "radnerf live anchor --output rtmp://127.0.0.1/live/anchor --size 256",
+    codes={130: "ended with Ctrl-C; the file is finished"},
 )
 
 
@@ -47,16 +49,32 @@ def live(
     ] = "mic",
     output: Annotated[
         str,
-        typer.Option("--output", "-o", metavar="window|FILE|URL", help="A page, a file, a named pipe, or rtmp://…"),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="window|FILE|URL",
+            help="A page, a file, a named pipe, or rtmp://…",
+            rich_help_panel=WRITING,
+        ),
     ] = "window",
     background: Annotated[
-        str | None, typer.Option("--background", metavar="COLOUR|FILE", help="'#rrggbb', a CSS name, or a picture.")
+        str | None,
+        typer.Option(
+            "--background", metavar="COLOUR|FILE", help="'#rrggbb', a CSS name, or a picture.", rich_help_panel=LOOKING
+        ),
     ] = None,
     view: Annotated[
-        str | None, typer.Option("--view", metavar="YAW,PITCH", help="Turn the head, in degrees: left/right, up/down.")
+        str | None,
+        typer.Option(
+            "--view",
+            metavar="YAW,PITCH",
+            help="Turn the head, in degrees: left/right, up/down.",
+            rich_help_panel=LOOKING,
+        ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option("--size", min=16, max=2048, help="Side of the pictures in pixels.")
+        int | None,
+        typer.Option("--size", min=16, max=2048, help="Side of the pictures in pixels.", rich_help_panel=LOOKING),
     ] = None,
     drop: Annotated[
         bool, typer.Option("--drop/--no-drop", help="Leave pictures out when late, or make the input wait.")
@@ -110,7 +128,7 @@ def live(
     )
 
     def opened(door: Door) -> None:
-        console.remark(door.address if source != "ws" else f"{door.address}\nsound: {_socket(door)}")
+        Console().remark(door.address if source != "ws" else f"{door.address}\nsound: {_socket(door)}")
         if show and target is None and not webbrowser.open(door.address):
             console.remark("no browser was found; open the address yourself")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import Console
+from cli.help_pages import LOOKING
 from cli.options import (
     AsJson,
     BackendName,
@@ -34,6 +35,7 @@ EXAMPLES = examples(
     "radnerf view anchor",
     "radnerf view anchor --speech hello.wav --speech news.mp3",
     "radnerf view anchor --size 512 --port 8080 --no-open",
+    codes={130: "ended with Ctrl-C, as it always is"},
 )
 
 
@@ -46,7 +48,10 @@ def view(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of the page; 0 for any free one.")] = 0,
     show: Annotated[bool, typer.Option("--open/--no-open", help="Show the page in the browser.")] = True,
     size: Annotated[
-        int | None, typer.Option("--size", min=16, max=1024, help="Largest side of the pictures, in pixels.")
+        int | None,
+        typer.Option(
+            "--size", min=16, max=1024, help="Largest side of the pictures, in pixels.", rich_help_panel=LOOKING
+        ),
     ] = None,
     backend: BackendName = "auto",
     device: DeviceName = "auto",
