@@ -351,6 +351,8 @@ def run_snakemake(
         if process.returncode != 0:
             # A Snakemake or a stage that was killed leaves its own children running.
             lock.end_orphans(token)
+        if process.returncode < 0:
+            stream.write(f"it was killed from outside (signal {-process.returncode})\n".encode())
     return process.returncode == 0
 
 
@@ -369,7 +371,7 @@ def _run(held: Held, targets: list[Path], execution: Execution, display: Display
         )
     raise RadnerfError(
         f"the workflow failed: {last_words(log)}" if not execution.snakemake_args else "the workflow failed",
-        hint=f"read {log}",
+        hint=f"the same command goes on; read {log}",
     )
 
 

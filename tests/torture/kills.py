@@ -319,7 +319,7 @@ class Torture:
             self._check_finals(f"{name} after {fault.name}")
         run = self.start(stage.command, self.home)
         try:
-            code = run.wait(timeout=max(300.0, 10 * stage.seconds))
+            code = run.wait(timeout=max(900.0, 10 * stage.seconds))
         except subprocess.TimeoutExpired:
             _kill_all(run)
             code = -1
@@ -346,7 +346,7 @@ class Torture:
             return
         self.tally.count(name, fault.name)
         try:
-            code = run.wait(timeout=120)
+            code = run.wait(timeout=600)
         except subprocess.TimeoutExpired:
             self.tally.problems.append(f"{name} did not end after {fault.name}")
             _kill_all(run)

@@ -70,6 +70,12 @@ events.tell_start(sys.argv[2])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
+KILLS_SNAKEMAKE = """\
+import psutil
+snakemake = next(process for process in psutil.Process().parents() if "snakemake" in process.cmdline())
+snakemake.kill()
+"""
+
 
 def test_a_stage_that_was_killed_for_lack_of_memory_is_named_with_its_log(shell: Shell, tmp_path: Path) -> None:
     workspace = fabricate(shell.home, trained=False)
@@ -77,6 +83,13 @@ def test_a_stage_that_was_killed_for_lack_of_memory_is_named_with_its_log(shell:
     answer = shell("train", "anchor", "--quiet")
     assert_one_line(answer, "the head stage was killed from outside (too little memory is the usual reason;", code=1)
     assert str(workspace.log("snakemake")) in answer.err
+
+
+def test_a_workflow_that_was_killed_says_so(shell: Shell, tmp_path: Path) -> None:
+    fabricate(shell.home, trained=False)
+    shell.use_stages(tmp_path / "environment", KILLS_SNAKEMAKE)
+    answer = shell("train", "anchor", "--quiet")
+    assert_one_line(answer, "the workflow failed: it was killed from outside (signal 9) (the same command goes", code=1)
 
 
 @pytest.fixture
