@@ -17,6 +17,7 @@ from radnerf.mouth import (
     correlation,
     ear_share,
     fit_ear,
+    fit_kernel_ear,
     foretell_unheard,
     teach_mouth,
 )
@@ -64,7 +65,7 @@ def learn_mouth(
     generator: torch.Generator,
     on_step: Callable[[int, int], None] = lambda _, __: None,
 ) -> Tensor:
-    """Teach the audio net and the linear ear to foretell the mouth, and measure how the mouth rests, in place.
+    """Teach the audio net and the two ears beside it to foretell the mouth, and measure how the mouth rests, in place.
 
     Args:
         model: The head; its audio net on the CPU.
@@ -90,6 +91,8 @@ def learn_mouth(
 
     by_net = foretell_unheard(fresh, for_net, mouth, frames, lesson, generator, lambda step: on_step(step, total))
     by_ear = fit_ear(model.linear_ear, features, mouth, frames, lesson.folds, columns)
+    if model.shape.kernel_frames:
+        by_ear = 0.5 * (by_ear + fit_kernel_ear(model.kernel_ear, features, mouth, frames, lesson.folds))
     truth = mouth[frames]
     share = ear_share(by_net, by_ear, truth)
     unheard = share * by_ear + (1 - share) * by_net

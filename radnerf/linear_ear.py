@@ -14,17 +14,18 @@ MOST_FRAMES = 2500
 """Frames that are learnt from at most, evenly spread; the time grows with their square."""
 
 
-def frame_surroundings(features: Tensor, frames: Tensor) -> Tensor:
+def frame_surroundings(features: Tensor, frames: Tensor, reach: int = REACH) -> Tensor:
     """The features of a frame and of its neighbours, each the mean of the two rows that meet at the frame's instant.
 
     Args:
         features: (T, C) float, 50 rows a second.
         frames: (B,) int64, frame numbers at 25 a second; may lie outside the recording.
+        reach: Frames on each side.
 
     Returns:
-        (B, 7 C) float; rows outside the recording repeat its ends.
+        (B, (2 reach + 1) C) float; rows outside the recording repeat its ends.
     """
-    around = 2 * (frames[:, None] + torch.arange(-REACH, REACH + 1, device=frames.device))
+    around = 2 * (frames[:, None] + torch.arange(-reach, reach + 1, device=frames.device))
     last = len(features) - 1
     return 0.5 * (features[(around - 1).clamp(0, last)] + features[around.clamp(0, last)]).flatten(1)
 

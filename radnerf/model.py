@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from radnerf.audio_net import AudioNet
 from radnerf.grid import GridSpec, HashGrid
 from radnerf.head import Condition, HeadField, HeadShape
+from radnerf.kernel_ear import KernelEar
 from radnerf.kernels.protocol import Backend
 from radnerf.linear_ear import LinearEar
 from radnerf.nerf import NerfField, render_rays_hierarchical
@@ -37,7 +38,9 @@ class ModelShape:
         samples_per_ray: At most so many samples a ray.
         min_step_cm: Finest spacing of samples.
         warp_anchors: Landmarks whose measured motion is taken away before the field is asked; 0 for none.
-        net_features: Leading columns of the features that the audio net hears, the linear ear hears all; 0 for all.
+        net_features: Leading columns of the features that the audio net and the kernel ear hear, the linear ear hears
+            all; 0 for all.
+        kernel_frames: Frames that the kernel ear keeps; 0 for no such ear.
     """
 
     backbone: str
@@ -54,6 +57,7 @@ class ModelShape:
     min_step_cm: float
     warp_anchors: int = 0
     net_features: int = 0
+    kernel_frames: int = 0
 
 
 class HeadModel(nn.Module):
@@ -62,8 +66,8 @@ class HeadModel(nn.Module):
     Attributes:
         shape: Sizes.
         feature_mean, feature_std: (C,) float32, statistics of the training features.
-        linear_ear: Foretells the mouth beside the audio net.
-        ear_share: (M,) float32 in [0, 1], the linear ear's part in the foretold mouth.
+        linear_ear, kernel_ear: Foretell the mouth beside the audio net, each as much as the other.
+        ear_share: (M,) float32 in [0, 1], the ears' part in the foretold mouth.
         mouth_gain: (M,) float32, amplification of the foretold mouth.
         closed_mouth: (M,) float32, the mouth at rest.
         closed_code: (A,) float32, the audio code of a mouth at rest.
@@ -95,6 +99,7 @@ class HeadModel(nn.Module):
         self.shape = shape
         self.audio_net = AudioNet(shape.net_features or shape.features, shape.audio_code, max(shape.mouth, 1))
         self.linear_ear = LinearEar(shape.features, shape.mouth)
+        self.kernel_ear = KernelEar(shape.net_features or shape.features, shape.kernel_frames, shape.mouth)
         self.appearance = nn.Parameter(0.01 * torch.randn(shape.frames, shape.appearance_code))
         condition = shape.audio_code + shape.mouth
         if shape.backbone == "nerf":
@@ -179,7 +184,10 @@ class HeadModel(nn.Module):
         code, mouth = self.audio_net(features[:, : shape.net_features or shape.features], frames)
         mouth = mouth[:, : shape.mouth]
         if bool((self.ear_share > 0).any()):
-            mouth = mouth + self.ear_share * (self.linear_ear(features, frames) - mouth)
+            ears = self.linear_ear(features, frames)
+            if shape.kernel_frames:
+                ears = 0.5 * (ears + self.kernel_ear(features, frames))
+            mouth = mouth + self.ear_share * (ears - mouth)
         mouth = mouth * self.mouth_gain
         if gate is not None and shape.mouth and bool(self.voice_std.any()):
             follows = gate.to(device)[:, None]

@@ -20,6 +20,7 @@ from radnerf.grid import GridSpec
 from radnerf.head import HeadField
 from radnerf.head_training import Clip, HeadSchedule, HeadTrainer
 from radnerf.height_field import near_face
+from radnerf.kernel_ear import kept_frames
 from radnerf.kernels import get_backend
 from radnerf.lesson import Speech, learn_mouth, learn_voice
 from radnerf.model import HeadModel, ModelShape
@@ -204,6 +205,7 @@ def _model_shape(
         backbone=settings.backbone,
         features=features.values.shape[1],
         net_features=net_features(features),
+        kernel_frames=len(kept_frames(torch.arange(frames))) if settings.mouth_components else 0,
         frames=frames,
         mouth=0 if settings.mouth_components == 0 else max(2, settings.mouth_components),
         audio_code=settings.audio_code,
@@ -307,7 +309,7 @@ def _mouth_lesson(model: HeadModel, clip: Clip, features: AudioFeatures, setting
     generator = torch.Generator().manual_seed(settings.seed)
     voiced, device = torch.from_numpy(features.voiced), model.aabb.device
     heard = Speech(clip.features.cpu(), voiced, clip.mouth, clip.train)
-    ears = (model.audio_net, model.linear_ear)
+    ears = (model.audio_net, model.linear_ear, model.kernel_ear)
     for ear in ears:
         ear.cpu()
     with _one_thread():

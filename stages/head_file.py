@@ -18,6 +18,7 @@ from stages.settings_reading import to_mapping
 
 _LATER = (
     "linear_ear.weight", "linear_ear.offset", "ear_share", "closed_mouth", "closed_code", "voice_mean", "voice_std",
+    "kernel_ear.heard", "kernel_ear.weight", "kernel_ear.offset", "kernel_ear.width",
 )  # fmt: skip
 
 

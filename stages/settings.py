@@ -145,8 +145,8 @@ class HeadSettings:
     appearance_code: int = 4
     occupancy_resolution: int = 64
     samples_per_ray: int = 16
-    steps: int = 3000
-    lips_steps: int = 300
+    steps: int = 2400
+    lips_steps: int = 240
     rays: int = 2048
     frames_per_step: int = 4
     mouth_share: float = 0.3
@@ -193,7 +193,7 @@ class TorsoSettings:
     hidden_width: int = 32
     appearance_code: int = 8
     anchors: int = 3
-    steps: int = 3000
+    steps: int = 2200
     pixels: int = 8192
     grid_rate: float = 2e-2
     network_rate: float = 4e-3

@@ -10,9 +10,18 @@ import pytest
 import torch
 
 from radnerf.audio_net import AudioNet
+from radnerf.kernel_ear import MOST_FRAMES, KernelEar, kept_frames
 from radnerf.lesson import Speech, learn_mouth, learn_voice
 from radnerf.linear_ear import LinearEar
-from radnerf.mouth import MouthLesson, closed_frames, correlation, ear_share, fit_ear
+from radnerf.mouth import (
+    MouthLesson,
+    closed_frames,
+    correlation,
+    correlation_within,
+    ear_share,
+    fit_ear,
+    fit_kernel_ear,
+)
 from radnerf.silence import mouth_gate
 from radnerf.voice import Voice, VoiceMeter, matched
 from stages.sound.activity import activity
@@ -206,6 +215,39 @@ def test_columns_that_only_disturb_are_left_out() -> None:
     foretold = fit_ear(ear, disturbed, mouth, torch.arange(300), 4, 12)
     assert float(correlation(foretold, mouth).min()) > 0.75
     assert float(ear.weight.view(7, 212, 2)[:, 12:].abs().max()) == 0
+
+
+def test_the_kernel_ear_learns_what_no_line_can() -> None:
+    features, smooth = _lesson_material()
+    mouth = torch.stack([smooth[:, 0].abs(), smooth[:, 1]], dim=1)
+    mouth = (mouth - mouth.mean(0)) / mouth.std(0)
+    few, frames, unheard = features[:, :2].contiguous(), torch.arange(220), torch.arange(235, 300)
+    bent, straight = KernelEar(2, 220, 2), LinearEar(2, 2)
+    foretold = fit_kernel_ear(bent, few, mouth, frames, 4)
+    fit_ear(straight, few, mouth, frames, 4, 2)
+    by_kernel = correlation(bent(few, unheard), mouth[unheard])
+    by_line = correlation(straight(few, unheard), mouth[unheard])
+    assert float(by_kernel[0]) > float(by_line[0]) + 0.2
+    assert torch.allclose(correlation(foretold, mouth[:220])[0], by_kernel[0], atol=0.25)
+
+
+def test_a_kernel_ear_keeps_so_many_frames_and_no_more() -> None:
+    features, mouth = torch.randn(8000, 2), torch.randn(4000, 1)
+    kept = kept_frames(torch.arange(4000))
+    ear = KernelEar(2, len(kept), 1)
+    ear.fit(features, mouth, torch.arange(4000), torch.ones(1), torch.ones(1))
+    assert len(ear.heard) == len(kept) <= MOST_FRAMES
+    assert torch.isfinite(ear(features, torch.tensor([-3, 0, 5000]))).all()
+    # Far from all that it has heard it says the mean.
+    assert torch.allclose(ear(features + 100, torch.tensor([50])), ear.offset)
+
+
+def test_stretches_spoken_wider_than_others_do_not_count_as_agreement() -> None:
+    generator = torch.Generator().manual_seed(0)
+    level = torch.arange(6).repeat_interleave(50)[:, None] * 10.0
+    one, other = level + torch.randn(300, 1, generator=generator), level + torch.randn(300, 1, generator=generator)
+    assert float(correlation(one, other)) > 0.9
+    assert abs(float(correlation_within(one, other))) < 0.3
 
 
 def test_the_better_ear_is_listened_to_and_equals_share() -> None:
