@@ -58,6 +58,7 @@ lint: install
 
 docs: install
 	$(BIN)/python -m cli.settings_page > docs/settings.md
+	$(BIN)/python -m cli.commands_page > docs/commands.md
 
 format: install
 	$(BIN)/ruff check --fix .
