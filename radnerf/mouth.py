@@ -356,7 +356,7 @@ def correlation_within(one: Tensor, other: Tensor) -> Tensor:
 
     Whether the lips move with the sound is what is seen; not whether one sentence is spoken wider than another.
     """
-    pairs = zip(one.split(_STRETCH_FRAMES), other.split(_STRETCH_FRAMES), strict=True)
+    pairs = zip(torch.split(one, _STRETCH_FRAMES), torch.split(other, _STRETCH_FRAMES), strict=True)
     whole = [correlation(*pair) for pair in pairs if len(pair[0]) > _STRETCH_FRAMES // 2]
     return torch.stack(whole or [correlation(one, other)]).mean(0)
 
