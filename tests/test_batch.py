@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console as RichConsole
 
+from cli.batch_board import Board, Job, State
 from cli.batch_file import Row, ask, option_columns, read_rows
-from cli.speech_plan import Wishes
+from cli.console import Console
+from cli.speech_plan import Wishes, plan_speech
 from cli.workflow import Execution, _arguments
 from stages.errors import BadInput
+from stages.media import probe
+from stages.progress import Progress
 from tests.cli_harness import Shell, fabricate, shell
+from tests.speaking_subject import make_speaking_subject
 
 __all__ = ["shell"]
 
@@ -190,3 +198,58 @@ def test_gpu_jobs_share_the_machine_only_when_told(tmp_path: Path) -> None:
     assert shared[shared.index("--resources") + 1] == "gpu=3"
     assert any(word.startswith("render=") for word in shared)
     assert "--keep-going" not in shared
+
+
+@pytest.mark.skipif("RADNERF_BATCH_JOBS" not in os.environ, reason="renders in earnest; say RADNERF_BATCH_JOBS=200")
+def test_a_real_batch_makes_all_but_the_bad_ones(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real stages on a subject of 48 pixels; of 200 speeches 5 are bad."""
+    count = int(os.environ["RADNERF_BATCH_JOBS"])
+    bad = max(1, count // 40)
+    monkeypatch.setenv("XDG_DATA_HOME", str(shell.home / "data"))
+    make_speaking_subject(shell.home, "filmed")
+    # Unpacked, its own stages are given: what is left to do is what a batch does.
+    assert shell("pack", "filmed").code == shell("unpack", "filmed.radnerf", "--name", "anchor").code == 0
+    step = count // bad
+    for number in range(count):
+        path = Path(f"{number:03}.wav")
+        tone(path, 150 + number)
+        if number % step == step - 1:
+            path.write_bytes(path.read_bytes()[:30])
+    answer = shell("batch", "*.wav", "--subject", "anchor", "--output-dir", "out", "--json")
+    assert answer.code == 1, answer.err
+    told = json.loads(answer.out)
+    assert (told["made"], told["kept"], told["failed"]) == (count - bad, 0, bad)
+    for job in told["jobs"]:
+        if job["state"] == "failed":
+            assert int(Path(job["speech"]).stem) % step == step - 1
+            assert "is not a media file" in job["error"]
+            assert not Path(job["video"]).exists()
+        else:
+            assert probe(Path(job["video"])).duration_s == pytest.approx(0.36, abs=0.08)
+    assert answer.err.count("\n[") + answer.err.startswith("[") == count
+
+
+def test_the_table_shows_what_matters_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fabricate(tmp_path)
+    jobs = []
+    for number in range(5):
+        wishes = Wishes(output=tmp_path / f"{number}.mp4")
+        plan = plan_speech(tmp_path, "anchor", tone(tmp_path / f"{number}.wav", 200 + number), wishes)
+        jobs.append(Job(f"line {number}", plan, plan.speech_id))
+    jobs[0].end(State.MADE)
+    jobs[1].work("render", Progress("frames", 30, 60))
+    jobs[2].end(State.FAILED, BadInput("no sound", hint="give some"))
+    jobs[3].end(State.KEPT)
+    board = Board(jobs, Console())
+    board.subjects["anchor"] = "head 5/9"
+    picture = RichConsole(width=120, record=True, file=io.StringIO())
+    picture.print(board.table(4))
+    text = picture.export_text()
+    lines = text.splitlines()
+    assert lines[0].startswith("5 jobs: 1 waiting, 1 working, 1 made, 1 up to date, 1 failed")
+    assert lines[1].strip() == "anchor: head 5/9"
+    shown = [line.split()[1] for line in lines[3:]]
+    assert shown == ["1.wav", "2.wav", "4.wav", "0.wav"]
+    assert "render 30/60" in text
+    assert "no sound (give some)" in text
