@@ -270,6 +270,8 @@ def _perform(
                 report(show.figures())
             if wish.seconds and show.seconds >= wish.seconds:
                 break
+        if not show.seconds:
+            raise BadInput("the input ended without any sound", hint="send 16-bit mono PCM at 16 kHz")
         show.end(hurry=False)
     except KeyboardInterrupt:
         show.end(hurry=True)

@@ -5,7 +5,7 @@ const yaw = find("yaw"), pitch = find("pitch"), eyes = find("eyes"), mouth = fin
 const blinks = find("blinks"), follows = find("follows"), alive = find("alive"), size = find("size");
 const brush = canvas.getContext("2d", { alpha: false });
 const minutes = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
-const degrees = (value) => `${Number(value) > 0 ? "+" : ""}${Number(value).toFixed(0)}°`.replace("-", "−");
+const degrees = (value) => { const whole = Math.round(value); return `${whole > 0 ? "+" : whole < 0 ? "−" : ""}${Math.abs(whole)}°`; };
 
 // What is wanted, as the server takes it.
 let chosen = null, ready = false, frames = 0, wishToPlay = false;
@@ -55,7 +55,7 @@ const show = async (data) => {
   const rate = times.length > 2 ? (times.length - 1) / (times[times.length - 1] - times[0]) * 1000 : 0;
   const smooth = head.moving && times.length > 4;
   find("rate").textContent = `${smooth ? `${rate.toFixed(0)} frames a second, ` : ""}${head.size} × ${head.size}`;
-  find("clock").textContent = `${head.ms.toFixed(0)} ms a frame`;
+  find("clock").textContent = smooth ? `${head.ms.toFixed(0)} ms a frame` : "";
   const held = Math.abs(head.turn[0] - head.wanted[0]) > 0.25 || Math.abs(head.turn[1] - head.wanted[1]) > 0.25;
   limit(held);
   Object.assign(canvas.dataset, { number: head.number, side: head.size, final: head.final, rate: rate.toFixed(1),
@@ -179,7 +179,7 @@ canvas.addEventListener("keydown", (event) => {
 
 // What the server told of the subject.
 [[yaw, told.yaw], [pitch, told.pitch]].forEach(([slider, [least, most]]) => Object.assign(slider, { min: least, max: most, value: 0 }));
-find("range").textContent = `The clip shows ${degrees(told.seen.yaw[0])} to ${degrees(told.seen.yaw[1])} and ${degrees(told.seen.pitch[0])} to ${degrees(told.seen.pitch[1])}; ${told.beyond}° beyond that is the end.`;
+find("range").textContent = `The clip shows ${degrees(told.seen.yaw[0])} to ${degrees(told.seen.yaw[1])} sideways, ${degrees(told.seen.pitch[0])} to ${degrees(told.seen.pitch[1])} up and down; it turns ${told.beyond}° farther, and no more.`;
 speech.append(new Option("Silence", ""), ...told.speeches.map((name, index) => new Option(name, String(index))));
 size.append(new Option("As much as keeps up", "0"), ...told.sizes.map((side) => new Option(`${side} × ${side} at most`, String(side))));
 size.value = String(told.size);
