@@ -28,6 +28,8 @@ POLL_S = 0.1
 INTERRUPT_PATIENCE_S = 60.0
 """How long stages may take to save a checkpoint after Ctrl-C."""
 
+_LEAST_ROOM_BYTES = 1 << 16
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -369,6 +371,9 @@ def _run(held: Held, targets: list[Path], execution: Execution, display: Display
             f"the {names} stage was killed from outside",
             hint=f"too little memory is the usual reason; the same command goes on; read {log}",
         )
+    if shutil.disk_usage(held.workspace.root).free < _LEAST_ROOM_BYTES:
+        # Then the log is empty, too.
+        raise RadnerfError("the disk is full", hint="free some space; the same command goes on where it stopped")
     raise RadnerfError(
         f"the workflow failed: {last_words(log)}" if not execution.snakemake_args else "the workflow failed",
         hint=f"the same command goes on; read {log}",
