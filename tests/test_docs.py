@@ -146,7 +146,8 @@ def test_settings_in_the_text_exist() -> None:
     from stages.settings import STAGES
 
     known = resolve("draft", {})
-    for page in PAGES:
+    # What benchmarks print has parts of the same names.
+    for page in (page for page in PAGES if page.parent.name != "benchmarks"):
         for stage, key in re.findall(rf"`({'|'.join(STAGES)})\.([a-z_]+)[`:= ]", prose(page)):
             if (ROOT / "stages" / f"{stage}.py").is_file() and key in ("py", "npz", "json", "safetensors", "zip"):
                 continue
