@@ -87,9 +87,13 @@ class AudioNet(nn.Module):
             mouth: (B, M) float, the mouth shape that the code foretells, standardised units.
         """
         around = frames[:, None] + torch.arange(-NEIGHBOURS // 2, NEIGHBOURS // 2, device=frames.device)
-        # Neighbouring frames share most of their windows: encode each window once.
-        wanted, where = torch.unique(around, return_inverse=True)
-        codes = self.windows(frame_windows(features, wanted))[where]
+        if around.device.type == "cpu":
+            # Neighbouring frames share most of their windows: encode each window once.
+            wanted, where = torch.unique(around, return_inverse=True)
+            codes = self.windows(frame_windows(features, wanted))[where]
+        else:
+            # A GPU encodes them all sooner than it says which of them are the same.
+            codes = self.windows(frame_windows(features, around.flatten())).unflatten(0, around.shape)
         shares = torch.softmax(self.attention(codes.transpose(1, 2)), dim=-1)
         code = (shares[:, :, None] * codes).sum(1)
         return code, self.mouth(code)

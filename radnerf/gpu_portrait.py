@@ -99,6 +99,38 @@ class PortraitPainter:
 
         return fetch
 
+    @torch.no_grad()
+    def again(self) -> Tensor:
+        """Draw the last frame once more and leave it where it is; for measuring.
+
+        Returns:
+            (H, W, 3) uint8 RGB, on the painter's device.
+
+        Raises:
+            RuntimeError: No frame was drawn yet.
+        """
+        if self._draw is None:
+            raise RuntimeError("no frame was drawn yet")
+        return self._draw()
+
+    @torch.no_grad()
+    def torso_alone(self, pose: Pose) -> Tensor:
+        """The torso before the background under nobody's head; for measuring.
+
+        Args:
+            pose: That the torso follows, and whose sway it has.
+
+        Returns:
+            (H, W, 3) uint8 RGB, on the painter's device.
+        """
+        from radnerf.kernels.triton_torso import paint
+
+        torso = freeze_torso(self._torso, self._camera, pose)
+        if self._half:
+            torso = dataclasses.replace(torso, plane=torso.plane.half())
+        nobody = torch.zeros(self._camera.width_px * self._camera.height_px, 5, device=self._device)
+        return paint(nobody, torso, self._background, self._half)
+
     def _recorded(self, frozen: FrozenHead, torso: FrozenTorso) -> Callable[[], Tensor]:
         """What draws a frame from ``_inputs``: on a GPU a CUDA graph, elsewhere the kernels one by one."""
         rotation, translation, motion_bias, density_bias, colour_bias, torso_bias, sway, *warp = self._inputs

@@ -15,7 +15,13 @@ class ConditionedMLP(nn.Module):
 
     The first layer is linear, so the condition's share of it is computed once for each of the few
     conditions (a frame each) and handed to the rows that belong to it.
+
+    Attributes:
+        precision: What all layers but the last multiply in; that of the parameters when None. The last one, whose
+            results are exponents, coordinates and colours, always multiplies in that of the parameters.
     """
+
+    precision: torch.dtype | None = None
 
     def __init__(self, width_in: int, width_condition: int, width_hidden: int, width_out: int, layers: int) -> None:
         """Make the layers.
@@ -47,14 +53,15 @@ class ConditionedMLP(nn.Module):
         Returns:
             (N, width_out) float.
         """
-        first = self.weights[0]
-        hidden = functional.linear(x, first[:, : self.width_in])
+        first, *middle, last = self.weights
+        kind = self.precision or first.dtype
+        hidden = functional.linear(x.to(kind), first[:, : self.width_in].to(kind))
         if condition is not None:
-            share = functional.linear(condition, first[:, self.width_in :])
-            hidden = hidden + share if membership is None else torch.addmm(hidden, membership, share)
-        for weight in list(self.weights)[1:]:
-            hidden = functional.linear(torch.relu(hidden), weight)
-        return hidden
+            share = functional.linear(condition, first[:, self.width_in :]).to(kind)
+            hidden = hidden + share if membership is None else torch.addmm(hidden, membership.to(kind), share)
+        for weight in middle:
+            hidden = functional.linear(torch.relu(hidden), weight.to(kind))
+        return functional.linear(torch.relu(hidden).to(last.dtype), last)
 
     def folded(self, condition: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """The network for one condition, which becomes the first layer's bias.
@@ -69,3 +76,15 @@ class ConditionedMLP(nn.Module):
         first, *rest = [weight.detach() for weight in self.weights]
         bias = functional.linear(condition, first[:, self.width_in :])[0]
         return (first[:, : self.width_in].contiguous(), *rest), bias
+
+
+def use_precision(model: nn.Module, precision: torch.dtype) -> None:
+    """Let all networks of a model multiply in a precision; their parameters stay what they are.
+
+    Args:
+        model: Holds any number of ``ConditionedMLP``.
+        precision: float16 or bfloat16 for less than float32.
+    """
+    for module in model.modules():
+        if isinstance(module, ConditionedMLP):
+            module.precision = None if precision == torch.float32 else precision

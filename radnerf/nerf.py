@@ -106,7 +106,7 @@ def _render_distances(
     lengths = (edges[:, 1:] - edges[:, :-1]).flatten()
     offsets = torch.arange(count + 1, device=edges.device) * intervals
     seen = kernels.composite(sample.sigma, sample.rgb, middle, lengths, offsets)
-    return RayColours(seen.image, seen.alpha, seen.depth, seen.weights, sample.motion, points, ray)
+    return RayColours(seen.image, seen.alpha, seen.depth, seen.weights, sample.motion, points, ray, offsets[-1])
 
 
 def render_rays_hierarchical(

@@ -24,7 +24,7 @@ def intersect_aabb(rays_o: Tensor, rays_d: Tensor, aabb: Tensor) -> tuple[Tensor
         near (N,) and far (N,), near at least 0 (an origin inside the box has near = 0). A ray that misses,
         or has the box behind it, has near >= far. Never NaN for finite input.
     """
-    tiny = torch.where(rays_d < 0, -_SMALLEST, _SMALLEST).to(rays_d.dtype)
+    tiny = torch.full_like(rays_d, _SMALLEST).masked_fill_(rays_d < 0, -_SMALLEST)
     direction = torch.where(rays_d.abs() < _SMALLEST, tiny, rays_d)
     first = (aabb[0] - rays_o) / direction
     second = (aabb[1] - rays_o) / direction

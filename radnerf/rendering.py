@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from radnerf.head import Condition, FieldSample
-from radnerf.kernels.protocol import Backend
+from radnerf.kernels.protocol import Backend, RoomyMarcher
 from radnerf.rays import intersect_aabb
 
 Field = Callable[[Tensor, Tensor, Condition, Tensor | None, Tensor], FieldSample]
@@ -25,12 +25,15 @@ class Region:
         mask: (G, G, G) bool, the cells that may hold something, indexed [x, y, z].
         max_samples: At most so many samples a ray.
         min_step_cm: Finest spacing of samples.
+        room: How many samples there is room for, where the backend then need not wait to know their number; None for
+            as many as there are.
     """
 
     aabb: Tensor
     mask: Tensor
     max_samples: int
     min_step_cm: float
+    room: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class RayColours:
         motion: (S, 2) float, the samples' 2-D audio coordinates (S, 0 without).
         points: (S, 3) float, cm, world.
         ray: (S,) int64, the ray of each sample.
+        samples: Scalar int64, how many of the samples are rays' own; behind them lie empty ones where room was left.
     """
 
     image: Tensor
@@ -54,6 +58,7 @@ class RayColours:
     motion: Tensor
     points: Tensor
     ray: Tensor
+    samples: Tensor
 
 
 def render_rays(
@@ -83,11 +88,14 @@ def render_rays(
     near, far = intersect_aabb(rays_o, rays_d, region.aabb)
     if jitter is None:
         jitter = torch.full_like(near, 0.5)
-    samples = kernels.march(
-        rays_o, rays_d, near, far, region.mask, region.aabb, region.max_samples, region.min_step_cm, jitter
-    )
+    given = (rays_o, rays_d, near, far, region.mask, region.aabb, region.max_samples, region.min_step_cm, jitter)
+    if region.room is not None and isinstance(kernels, RoomyMarcher):
+        samples = kernels.march_within(*given, region.room)
+    else:
+        samples = kernels.march(*given)
     points = torch.addcmul(rays_o[samples.ray], rays_d[samples.ray], samples.t[:, None])
     frames = None if membership is None else membership[samples.ray]
     sample = field(points, rays_d, condition, frames, samples.ray)
     seen = kernels.composite(sample.sigma, sample.rgb, samples.t, samples.dt, samples.offsets)
-    return RayColours(seen.image, seen.alpha, seen.depth, seen.weights, sample.motion, points, samples.ray)
+    number = samples.offsets[-1]
+    return RayColours(seen.image, seen.alpha, seen.depth, seen.weights, sample.motion, points, samples.ray, number)

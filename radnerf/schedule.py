@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,17 +12,57 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a step of training found.
+    """What a step of training found. Reading a number waits until the step's device has come so far.
 
     Attributes:
-        loss: All terms.
-        mse: Mean squared error of the drawn pixels.
-        samples_per_ray: Mean over the drawn rays; None where no rays are marched.
+        figures: (3,) float: the loss with all of its terms, the mean squared error of the drawn pixels, and the samples
+            of a drawn ray on the mean; the last is not a number where no rays are marched.
     """
 
-    loss: float
-    mse: float
-    samples_per_ray: float | None = None
+    figures: Tensor
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the numbers may not be there yet."""
+        return self.figures.device.type != "cpu"
+
+    @property
+    def loss(self) -> float:
+        """All terms."""
+        return float(self.figures[0])
+
+    @property
+    def mse(self) -> float:
+        """Mean squared error of the drawn pixels."""
+        return float(self.figures[1])
+
+    @property
+    def samples_per_ray(self) -> float | None:
+        """Mean over the drawn rays; None where no rays are marched."""
+        samples = float(self.figures[2])
+        return None if math.isnan(samples) else samples
+
+
+def step_report(loss: Tensor, mse: Tensor, samples_per_ray: Tensor | None = None) -> StepReport:
+    """A report, without waiting for any of it.
+
+    Args:
+        loss: Scalar.
+        mse: Scalar.
+        samples_per_ray: Scalar; None where no rays are marched.
+    """
+    samples = torch.full_like(loss, math.nan) if samples_per_ray is None else samples_per_ray
+    return StepReport(torch.stack([loss.detach(), mse.detach(), samples.detach().to(loss.dtype)]))
+
+
+def read_reports(reports: Sequence[StepReport]) -> list[StepReport]:
+    """The same reports with their numbers at hand, which are waited for once.
+
+    Args:
+        reports: At least one, all of one training.
+    """
+    figures = torch.stack([report.figures for report in reports]).cpu()
+    return [StepReport(row) for row in figures]
 
 
 def decayed(step: int, steps: int, final_share: float = 0.1) -> float:

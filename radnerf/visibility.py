@@ -40,12 +40,12 @@ class VisibilityGrid(nn.Module):
 
         Args:
             points: (S, 3) float, cm, world, inside the box.
-            weights: (S,) float in [0, 1].
+            weights: (S,) float in [0, 1]; what is not a number, as in a step that went wrong, is nothing seen.
         """
         size = self.weight.shape[0]
         cell = ((points - self.aabb[0]) / (self.aabb[1] - self.aabb[0]) * size).long().clamp(0, size - 1)
         flat = (cell[:, 0] * size + cell[:, 1]) * size + cell[:, 2]
-        self.weight.view(-1).scatter_reduce_(0, flat, weights.to(self.weight.dtype), reduce="amax")
+        self.weight.view(-1).scatter_reduce_(0, flat, weights.to(self.weight.dtype).nan_to_num(0.0), reduce="amax")
 
     @torch.no_grad()
     def fade(self, decay: float) -> None:

@@ -67,6 +67,7 @@ class FaceWarp(nn.Module):
         self.register_buffer("active", torch.zeros(nodes, dtype=torch.bool))
         self.register_buffer("box", torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
         self.register_buffer("nodes", torch.zeros(nodes, 2))
+        self._found: tuple[Tensor, int, Tensor] | None = None
 
     @torch.no_grad()
     def fit(self, anchors: Tensor, basis: Tensor, rest: Tensor) -> None:
@@ -103,19 +104,30 @@ class FaceWarp(nn.Module):
             (B, NODES[0], NODES[1], 2) float, cm: the way from a node to its place at rest.
         """
         shift = torch.einsum("bk,kvc->bvc", drive - self.rest, self.basis)
-        near, frames = self.near[self.active], len(drive)
+        active = self._active_nodes()
+        near, frames = self.near[active], len(drive)
         # Coordinate by coordinate and in place: this runs for every step and every frame.
         shift_x, shift_y = (shift[..., axis][:, near] for axis in range(2))
-        away = self.nodes[self.active][:, None] - self.anchors[near]
+        away = self.nodes[active][:, None] - self.anchors[near]
         squared = (away[..., 0] - shift_x).square_()
         squared += (away[..., 1] - shift_y).square_()
         weight = squared.mul_(-0.5 / self.spread[near].square()).exp_()
         total = weight.sum(2) + _FADE
         lattice = torch.zeros(frames, len(self.active), 2, dtype=shift.dtype, device=shift.device)
-        lattice[:, self.active] = -torch.stack(
+        lattice[:, active] = -torch.stack(
             [(weight * shift_x).sum(2) / total, (weight * shift_y).sum(2) / total], dim=-1
         )
         return lattice.reshape(frames, *NODES, 2)
+
+    def _active_nodes(self) -> Tensor:
+        """The numbers of the active nodes, (A,) int64, looked for once: a GPU would have to be waited for."""
+        if self._found is not None:
+            original, version, nodes = self._found
+            if original is self.active and version == original._version:
+                return nodes
+        nodes = self.active.nonzero()[:, 0]
+        self._found = (self.active, self.active._version, nodes)
+        return nodes
 
 
 def bend(points: Tensor, lattice: Tensor, box: Tensor, frame: Tensor | None = None) -> Tensor:
@@ -131,7 +143,9 @@ def bend(points: Tensor, lattice: Tensor, box: Tensor, frame: Tensor | None = No
         (N, 3) float32, cm, world.
     """
     _, across, up, _ = lattice.shape
-    most = torch.tensor([across - 1, up - 1], dtype=points.dtype, device=points.device)
+    # Filled in on the device: a list would have to be copied there.
+    most = points.new_full((2,), across - 1)
+    most[1:].fill_(up - 1)
     place = (points[:, :2] - box[0]) / (box[1] - box[0]) * most
     inside = ((place >= 0) & (place <= most)).all(1)
     place = torch.minimum(place.clamp(min=0), most)

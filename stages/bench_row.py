@@ -25,8 +25,9 @@ from radnerf.timed_backend import TimedBackend
 from stages.bench_scene import Scene, lattice, open_scene
 from stages.bench_training import measure_training
 from stages.formats import FPS
-from stages.frame_queue import FrameQueue
+from stages.frame_queue import Frame, FrameQueue, Pending
 from stages.media import VideoWriter
+from stages.video_encoder import Encoder, choose_encoder
 from stages.workspace import Workspace
 
 RUNS = 3
@@ -37,6 +38,7 @@ _FIRST_RAYS, _TELLING_S = 64, 0.1
 _PARTS_RAYS = 1 << 16
 _ENCODED_SHORT, _ENCODED_LONG = 12, 60
 _SLOWEST_STREAM_S, _FEWEST_STREAMED, _MOST_STREAMED = 1.0, 12, 75
+_UNDERWAY, _OVERLAPPED = 3, 60
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def measure(job: Job) -> dict[str, Any]:
     whole = row["rays_measured"] == row["rays"] and not scene.is_baseline
     row["fps_streamed"] = _streamed_fps(scene, row["ms"], job.stream_s) if whole else None
     row["video_encode_ms"] = _encode_ms(scene, condition) if whole and job.encode else None
+    row["video_encoder"] = _encoder(scene) if row["video_encode_ms"] is not None else None
     with torch.enable_grad():
         row |= measure_training(workspace, scene, job.training_s, job.training_rays)
     return row
@@ -146,7 +149,7 @@ def _frame(scene: Scene, condition: Condition, budget_s: float) -> dict[str, Any
     else:
         head_ms = _median_ms(lambda: scene.head_rays(condition, pixels), place, 0.0) * rays / measured
         ms = head_ms + torso_ms + blend_ms
-    return {
+    return _painted(scene, condition) | {
         "rays_measured": measured,
         "ms": ms,
         "fps": 1e3 / ms,
@@ -155,6 +158,30 @@ def _frame(scene: Scene, condition: Condition, budget_s: float) -> dict[str, Any
         "torso_ms": torso_ms,
         "blend_ms": blend_ms,
     }
+
+
+def _painted(scene: Scene, condition: Condition) -> dict[str, Any]:
+    """What a GPU's painter takes: for the drawing alone, and from frame to frame while others are underway."""
+    painter, place = scene.painter, scene.device
+    if painter is None:
+        return {"draw_ms": None, "overlapped_ms": None}
+    scene.picture(condition)
+
+    def stream() -> None:
+        underway: list[Frame | Pending] = []
+        for _ in range(_OVERLAPPED):
+            underway.append(scene.begin(condition))
+            if len(underway) == _UNDERWAY:
+                _fetched(underway.pop(0))
+        for frame in underway:
+            _fetched(frame)
+
+    stream()
+    return {"draw_ms": _median_ms(painter.again, place), "overlapped_ms": _median_ms(stream, place) / _OVERLAPPED}
+
+
+def _fetched(frame: Frame | Pending) -> Frame:
+    return frame() if callable(frame) else frame
 
 
 def _affordable(scene: Scene, condition: Condition, budget_s: float) -> tuple[Tensor | None, float]:
@@ -275,6 +302,12 @@ def _torso_places(scene: Scene) -> int:
     return int(cells[index][:, index].sum())
 
 
+def _encoder(scene: Scene) -> Encoder:
+    """What speaking writes the video with."""
+    side = scene.camera.width_px
+    return choose_encoder((side, side), on_gpu=scene.device.type == "cuda")
+
+
 def _streamed_fps(scene: Scene, frame_ms: float, seconds: float) -> float | None:
     """Frames a second as speaking makes them: heard, rendered and encoded at once, the file finished."""
     count = min(int(seconds * 1e3 / frame_ms), _MOST_STREAMED)
@@ -284,13 +317,13 @@ def _streamed_fps(scene: Scene, frame_ms: float, seconds: float) -> float | None
     with tempfile.TemporaryDirectory(prefix="radnerf-bench-") as folder:
         begin = time.perf_counter()
         with (
-            VideoWriter(Path(folder) / "video.mp4", (side, side), FPS, length=count) as writer,
+            VideoWriter(Path(folder) / "video.mp4", (side, side), FPS, length=count, encoder=_encoder(scene)) as writer,
             FrameQueue(writer) as waiting,
         ):
             codes, mouths = scene.hear(count)
             for offset in range(count):
                 one = slice(offset, offset + 1)
-                waiting.put(scene.picture(scene.condition(offset, codes[one], mouths[one]), offset))
+                waiting.put(scene.begin(scene.condition(offset, codes[one], mouths[one]), offset))
         return count / (time.perf_counter() - begin)
 
 
@@ -303,7 +336,9 @@ def _encode_ms(scene: Scene, condition: Condition) -> float:
     def write(count: int) -> float:
         with tempfile.TemporaryDirectory(prefix="radnerf-bench-") as folder:
             begin = time.perf_counter()
-            with VideoWriter(Path(folder) / "video.mp4", (side, side), FPS, length=count) as writer:
+            with VideoWriter(
+                Path(folder) / "video.mp4", (side, side), FPS, length=count, encoder=_encoder(scene)
+            ) as writer:
                 for index in range(count):
                     writer.write(frames[index % len(frames)])
             return time.perf_counter() - begin

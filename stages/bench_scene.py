@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radnerf.camera import Camera
+from radnerf.gpu_portrait import PortraitPainter, painter_for
 from radnerf.head import Condition
 from radnerf.kernels import get_backend
 from radnerf.kernels.protocol import Backend, Painter
@@ -22,6 +23,7 @@ from radnerf.torso import TorsoModel
 from stages.backdrop import clip_background
 from stages.errors import BadInput
 from stages.formats import AudioFeatures, Track
+from stages.frame_queue import Frame, Pending
 from stages.head_file import load_head
 from stages.torso_file import load_torso
 from stages.training_data import camera_of
@@ -43,6 +45,7 @@ class Scene:
         background: (S, S, 3) float in [0, 1].
         header: The head file's header.
         device: Where the models are.
+        painter: Draws frames on a GPU, as in speaking; None where the backend has none.
     """
 
     heard: HeadModel
@@ -55,6 +58,7 @@ class Scene:
     background: Tensor
     header: dict[str, Any]
     device: torch.device
+    painter: PortraitPainter | None = None
 
     def frame(self, offset: int = 0) -> int:
         """The number of a frame near the measured one, which is the clip's middle; the clip begins again at its end."""
@@ -81,21 +85,30 @@ class Scene:
         rotation, translation = self.track.rotation[frame], self.track.translation[frame]
         return Pose(torch.from_numpy(rotation), torch.from_numpy(translation), frame)
 
-    def picture(self, condition: Condition, offset: int = 0) -> NDArray[np.uint8]:
+    def picture(self, condition: Condition, offset: int = 0) -> Frame:
         """A finished frame as speaking makes it, (S, S, 3) uint8 RGB."""
+        begun = self.begin(condition, offset)
+        return begun() if callable(begun) else begun
+
+    def begin(self, condition: Condition, offset: int = 0) -> Frame | Pending:
+        """A frame as speaking makes it, finished, or on a GPU what waits for it."""
         pose = self.pose(offset)
+        if self.painter is not None:
+            return self.painter.paint(pose, pose, condition)
         return paint_portrait(
             self.shown, self.torso, self.kernels, self.camera, pose, pose, condition, self.background
         ).numpy()
 
     @property
     def paints(self) -> bool:
-        """Whether the backend evaluates the torso and blends in one kernel."""
-        return isinstance(self.kernels, Painter) and self.device.type == "cpu"
+        """Whether the torso is evaluated and blended in one kernel."""
+        return self.painter is not None or (isinstance(self.kernels, Painter) and self.device.type == "cpu")
 
     def torso_layer(self) -> Tensor:
-        """The torso of the measured frame, (S, S, 4) float; where the backend paints, finished over the background."""
+        """The torso of the measured frame, (S, S, 4) float; where it is painted, finished over the background."""
         pose = self.pose()
+        if self.painter is not None:
+            return self.painter.torso_alone(pose)
         if isinstance(self.kernels, Painter) and self.paints:
             nobody = torch.zeros(self.camera.width_px * self.camera.height_px, 5)
             return self.kernels.paint(nobody, freeze_torso(self.torso, self.camera, pose), self.background)
@@ -143,17 +156,21 @@ def open_scene(workspace: Workspace, backend: str, backbone: str, size_px: int, 
         shown = HeadModel(dataclasses.replace(heard.shape, backbone="nerf"), heard.aabb.cpu())
         shown.to(device).eval().requires_grad_(requires_grad=False)
     track = Track.load(workspace.track)
+    torso, kernels = load_torso(workspace.torso, backend, device), get_backend(backend, device)
+    camera = camera_of(track).scaled(size_px)
+    background = torch.from_numpy(clip_background(workspace.background, size_px)).float() / 255
     return Scene(
         heard=heard,
         shown=shown,
-        torso=load_torso(workspace.torso, backend, device),
-        kernels=get_backend(backend, device),
-        camera=camera_of(track).scaled(size_px),
+        torso=torso,
+        kernels=kernels,
+        camera=camera,
         track=track,
         features=heard.standardised(torch.from_numpy(AudioFeatures.load(workspace.features).values)),
-        background=torch.from_numpy(clip_background(workspace.background, size_px)).float() / 255,
+        background=background,
         header=header,
         device=device,
+        painter=painter_for(shown, torso, kernels, camera, background),
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from radnerf.camera import Camera
-from radnerf.devices import pick_device
+from radnerf.devices import pick_device, pick_precision
 from radnerf.grid import GridSpec
 from radnerf.head import HeadField
 from radnerf.head_training import Clip, HeadSchedule, HeadTrainer
@@ -44,7 +44,7 @@ from stages.training_data import (
     mouth_boxes,
     picture_maps,
 )
-from stages.training_loop import Resumable, seconds_of, train
+from stages.training_loop import Resumable, seconds_of, steps_left_out, train
 from stages.vision.canonical_face import triangles, vertices_cm
 from stages.vision.face_motion import face_motion
 from stages.vision.reprojection import Pinhole
@@ -79,7 +79,13 @@ class Outputs:
 
 
 def run(
-    inputs: Inputs, outputs: Outputs, settings: HeadSettings, *, backend: str = "auto", device: str = "auto"
+    inputs: Inputs,
+    outputs: Outputs,
+    settings: HeadSettings,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
 ) -> None:
     """Train the head, going on from its own checkpoint when there is one.
 
@@ -89,12 +95,14 @@ def run(
         settings: How.
         backend: The kernels' name.
         device: Where to compute, as ``radnerf.devices.pick_device`` takes it.
+        precision: What networks multiply in, as ``radnerf.devices.pick_precision`` takes it.
 
     Raises:
         BadInput: A file is missing, damaged, or does not fit the others.
         Diverged: Training met numbers that are not finite and could not go on.
     """
     place = pick_device(device)
+    kind = pick_precision(precision, place)
     kernels = get_backend(backend, place)
     track, features = Track.load(inputs.track), AudioFeatures.load(inputs.features)
     torch.manual_seed(settings.seed)
@@ -118,8 +126,9 @@ def run(
     perceptual = load_perceptual() if settings.lips_lpips_weight > 0 else None
     if perceptual is not None:
         perceptual.to(place)
-    trainer = HeadTrainer(model, clip, _schedule(settings), kernels, hull, perceptual, settings.seed)
-    state = Resumable(outputs.state, "head-state", _fingerprint(inputs, settings, place), settings.checkpoint_every_s)
+    trainer = HeadTrainer(model, clip, _schedule(settings), kernels, hull, perceptual, settings.seed, precision=kind)
+    fingerprint = _fingerprint(inputs, settings, place, kind)
+    state = Resumable(outputs.state, "head-state", fingerprint, settings.checkpoint_every_s)
     history = state.load(model, trainer)
     if history is None:
         history = []
@@ -134,15 +143,16 @@ def run(
             "backbone": settings.backbone,
             "steps": trainer.total_steps,
             "seconds": seconds_of(history),
+            "skipped_steps": steps_left_out(history),
             "lips_loss": "structural" if perceptual is None else "lpips-alex",
             "points": history,
         },
     )
 
 
-def _fingerprint(inputs: Inputs, settings: HeadSettings, place: torch.device) -> str:
+def _fingerprint(inputs: Inputs, settings: HeadSettings, place: torch.device, kind: torch.dtype) -> str:
     """Changes when a checkpoint no longer fits: other settings, another kind of device or other prepared files."""
-    digest = hashlib.sha256(json.dumps([to_mapping(settings), place.type], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([to_mapping(settings), place.type, str(kind)], sort_keys=True).encode())
     moving = (inputs.landmarks,) if settings.warp and inputs.landmarks is not None else ()
     for path in (inputs.track, inputs.features, *moving):
         digest.update(path.read_bytes())

@@ -223,7 +223,7 @@ def _write(
                 audio=inputs.speech,
                 length=features.frames,
                 crf=settings.crf,
-                encoder=choose_encoder((side, side), on_gpu=scene.head.aabb.device.type == "cuda"),
+                encoder=choose_encoder((side, side), settings.encoder, on_gpu=scene.head.aabb.device.type == "cuda"),
                 metadata=container_metadata(job.subject, model_version, job.consent),
             ) as writer,
             FrameQueue(writer) as waiting,

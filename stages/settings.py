@@ -207,7 +207,9 @@ class RenderSettings:
 
     Attributes:
         size_px: Side of the video; 0 takes the size that the head was trained at.
-        crf: x264's constant rate factor.
+        crf: x264's constant rate factor; NVENC's constant quality, which counts the same way.
+        encoder: What writes the video: ``x264``, or ``nvenc`` of an NVIDIA GPU; ``auto`` takes that where a GPU draws
+            the pictures and its encoder opens.
         sign: Whether a C2PA manifest is signed into the video.
         signing_key: Absolute path of the PEM key that signs; empty for this machine's own.
         signing_certificates: Absolute path of its PEM certificate chain; empty when the key's file holds it too.
@@ -215,6 +217,7 @@ class RenderSettings:
 
     size_px: int = 0
     crf: int = 18
+    encoder: Literal["auto", "x264", "nvenc"] = "auto"
     sign: bool = True
     signing_key: str = ""
     signing_certificates: str = ""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radnerf.camera import Camera
-from radnerf.devices import pick_device
+from radnerf.devices import pick_device, pick_precision
 from radnerf.grid import GridSpec
 from radnerf.kernels import get_backend
 from radnerf.kernels.protocol import Backend
@@ -30,7 +30,7 @@ from stages.settings import TorsoSettings
 from stages.settings_reading import to_mapping
 from stages.torso_file import save_torso
 from stages.training_data import LayerFiles, LayerReader, PictureMaps, camera_of, first_held_out, picture_maps
-from stages.training_loop import Resumable, seconds_of, train
+from stages.training_loop import Resumable, seconds_of, steps_left_out, train
 from stages.vision.images import encode_png
 from stages.vision.registration import body_sway
 
@@ -65,7 +65,13 @@ class Outputs:
 
 
 def run(
-    inputs: Inputs, outputs: Outputs, settings: TorsoSettings, *, backend: str = "auto", device: str = "auto"
+    inputs: Inputs,
+    outputs: Outputs,
+    settings: TorsoSettings,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
 ) -> None:
     """Train the torso, going on from its own checkpoint when there is one.
 
@@ -75,12 +81,14 @@ def run(
         settings: How.
         backend: The kernels' name.
         device: Where to compute, as ``radnerf.devices.pick_device`` takes it.
+        precision: What networks multiply in, as ``radnerf.devices.pick_precision`` takes it.
 
     Raises:
         BadInput: A file is missing, damaged, or does not fit the others.
-        Diverged: Training met numbers that are not finite.
+        Diverged: Training met numbers that are not finite and could not go on.
     """
     place = pick_device(device)
+    kind = pick_precision(precision, place)
     kernels = get_backend(backend, place)
     head, _ = load_head(inputs.head, backend, place)
     track, features = Track.load(inputs.track), AudioFeatures.load(inputs.features)
@@ -110,13 +118,16 @@ def run(
         raise BadInput(f"{inputs.layers} shows no torso", hint="choose a larger crop with 'prepare --crop X,Y,SIDE'")
     model.to(place)
     schedule = TorsoSchedule(settings.steps, settings.pixels, _FRAMES_A_STEP, settings.grid_rate, settings.network_rate)
-    trainer = TorsoTrainer(model, clip, schedule, settings.seed)
-    state = Resumable(outputs.state, "torso-state", _fingerprint(inputs, settings, place), settings.checkpoint_every_s)
+    trainer = TorsoTrainer(model, clip, schedule, settings.seed, precision=kind)
+    fingerprint = _fingerprint(inputs, settings, place, kind)
+    state = Resumable(outputs.state, "torso-state", fingerprint, settings.checkpoint_every_s)
     history = state.load(model, trainer) or []
     train("torso", trainer, model, state, history)
     trainer.average.swap()
     save_torso(outputs.torso, model, settings)
-    save_json(outputs.history, {"steps": settings.steps, "seconds": seconds_of(history), "points": history})
+    skipped = steps_left_out(history)
+    told = {"steps": settings.steps, "seconds": seconds_of(history), "skipped_steps": skipped, "points": history}
+    save_json(outputs.history, told)
     if outputs.preview is not None:
         _write_preview(outputs.preview, head, model, clip, track, features, kernels)
 
@@ -137,9 +148,9 @@ def _sway(inputs: Inputs, settings: TorsoSettings, clip: TorsoClip) -> Tensor:
     return torch.from_numpy(body_sway(read, len(clip.truth), clip.train.numpy()))
 
 
-def _fingerprint(inputs: Inputs, settings: TorsoSettings, place: torch.device) -> str:
+def _fingerprint(inputs: Inputs, settings: TorsoSettings, place: torch.device, kind: torch.dtype) -> str:
     """Changes when a checkpoint no longer fits: other settings, another head or other prepared files."""
-    digest = hashlib.sha256(json.dumps([to_mapping(settings), place.type], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([to_mapping(settings), place.type, str(kind)], sort_keys=True).encode())
     for path in (inputs.track, inputs.features, inputs.head):
         digest.update(path.read_bytes())
     digest.update(f"{inputs.layers.stat().st_size}".encode())

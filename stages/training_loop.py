@@ -15,18 +15,19 @@ from typing import Any, Protocol
 import torch
 
 from radnerf.errors import Diverged
-from radnerf.schedule import StepReport
+from radnerf.schedule import StepReport, read_reports
 from stages import progress
 from stages.checkpoint import flatten, load_checkpoint, restore, save_checkpoint, unflatten
 from stages.errors import BadInput
 
+_STATE_FORMAT = 2  # of the trainers' states; a state of another one is as good as none
 _REPORT_EVERY = 10
 _MOST_RETURNS = 5
 _ASTRAY_TIMES, _ASTRAY_MSE = 10.0, 0.02  # a picture worse than 17 dB that was ten times better
 _LOWER = "lower {0}.grid_rate and {0}.network_rate"
 Point = dict[str, Any]
-"""Of a history: step, seconds, loss (None when it was not finite), psnr_db, rate; went_back_from and why where training
-went back to that step."""
+"""Of a history: step, seconds, loss (None when it was not finite), psnr_db, rate; skipped where steps were left out so
+far; went_back_from and why where training went back to that step."""
 
 
 class Trainer(Protocol):
@@ -48,8 +49,16 @@ class Trainer(Protocol):
     def total_steps(self) -> int:
         """Steps in all."""
 
+    @property
+    def skipped(self) -> int:
+        """Steps left out since the last good one."""
+
+    @property
+    def skipped_in_all(self) -> int:
+        """Steps left out so far, since something in them was not finite."""
+
     def step(self) -> StepReport:
-        """Do one step."""
+        """Do one step; on a GPU its report need not be there yet."""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that resuming needs besides the model."""
@@ -79,6 +88,7 @@ class Resumable:
         skeleton, tensors = flatten({"model": model.state_dict(), "trainer": trainer.state_dict()})
         header = {
             "fingerprint": self.fingerprint,
+            "format": _STATE_FORMAT,
             "state": skeleton,
             "history": history,
             "first_rates": trainer.first_rates,
@@ -95,7 +105,7 @@ class Resumable:
             header, tensors = load_checkpoint(self.path, self.kind)
         except BadInput:
             return None
-        if header.get("fingerprint") != self.fingerprint:
+        if header.get("fingerprint") != self.fingerprint or header.get("format") != _STATE_FORMAT:
             return None
         try:
             state = unflatten(header["state"], tensors)
@@ -114,6 +124,11 @@ class Resumable:
 def seconds_of(history: list[Point]) -> float:
     """Seconds of training in all, over every resumption."""
     return float(history[-1]["seconds"]) if history else 0.0
+
+
+def steps_left_out(history: list[Point]) -> int:
+    """Steps that changed nothing, since something in them was not finite."""
+    return max((int(point.get("skipped", 0)) for point in history), default=0)
 
 
 def times_gone_back(history: list[Point]) -> int:
@@ -168,14 +183,18 @@ class _Run:
         self.asked = asked
         self.before, self.started = seconds_of(history), time.monotonic()
         self.running_mse = self.best_mse = math.nan
+        self.unread: list[StepReport] = []
 
     def steps(self) -> None:
         """Step to the end, saving now and then."""
         trainer, saved = self.trainer, time.monotonic()
         while trainer.step_number < trainer.total_steps:
-            report = trainer.step()
-            self._follow(report)
-            if trainer.step_number % _REPORT_EVERY == 0 or trainer.step_number == trainer.total_steps:
+            self.unread.append(trainer.step())
+            due = trainer.step_number % _REPORT_EVERY == 0 or trainer.step_number == trainer.total_steps
+            # A GPU that is asked after every step waits for the program in between.
+            if due or not self.unread[-1].is_late:
+                report = self._read()
+            if due:
                 point = _point(trainer, report, self.running_mse, self.before + time.monotonic() - self.started)
                 self.history.append(point)
                 progress.report(self.label, trainer.step_number, trainer.total_steps, _note(point, report))
@@ -183,10 +202,18 @@ class _Run:
                 self._save()
                 raise KeyboardInterrupt
             # Amid steps that were left out the last state is still the better one.
-            if time.monotonic() - saved > self.state.every_s and not getattr(trainer, "skipped", 0):
+            if time.monotonic() - saved > self.state.every_s and not trainer.skipped:
                 self._save()
                 saved = time.monotonic()
         self._save()
+
+    def _read(self) -> StepReport:
+        """Read and follow what the steps since the last time found; the last one's report."""
+        reports = read_reports(self.unread)
+        self.unread.clear()
+        for report in reports:
+            self._follow(report)
+        return reports[-1]
 
     def _follow(self, report: StepReport) -> None:
         """Keep an eye on the error.
@@ -224,6 +251,7 @@ class _Run:
             Diverged: That was done too often already.
         """
         trainer, astray = self.trainer, self.trainer.step_number
+        self.unread.clear()
         spent = self.before + time.monotonic() - self.started
         if times_gone_back(self.history) >= _MOST_RETURNS:
             raise Diverged(
@@ -282,13 +310,15 @@ def _deferred() -> Iterator[list[int]]:
 
 def _point(trainer: Trainer, report: StepReport, running_mse: float, seconds: float) -> Point:
     """One point of the history."""
-    return {
+    point = {
         "step": trainer.step_number,
         "seconds": round(seconds, 3),
         "loss": round(report.loss, 6) if math.isfinite(report.loss) else None,
         "psnr_db": None if math.isnan(running_mse) else round(-10 * math.log10(max(running_mse, 1e-10)), 3),
         "rate": trainer.rate,
     }
+    skipped = trainer.skipped_in_all
+    return point | ({"skipped": skipped} if skipped else {})
 
 
 def _note(point: Point, report: StepReport) -> str:
@@ -298,4 +328,6 @@ def _note(point: Point, report: StepReport) -> str:
         parts.append(f"PSNR {point['psnr_db']:.1f} dB")
     if report.samples_per_ray is not None:
         parts.append(f"{report.samples_per_ray:.1f} samples/ray")
+    if "skipped" in point:
+        parts.append(f"{point['skipped']} steps left out")
     return "  ".join(parts)

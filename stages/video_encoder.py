@@ -7,10 +7,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
+from stages.errors import BadInput
 from stages.media_info import ffmpeg_path
 
 Encoder = Literal["libx264", "h264_nvenc"]
 """By ffmpeg's name."""
+
+EncoderChoice = Literal["auto", "x264", "nvenc"]
+"""As settings name them; ``auto`` takes NVENC where a GPU makes the pictures and it opens."""
 
 Opens = Callable[[tuple[int, int]], bool]
 """Whether NVENC encodes pictures of a (width, height)."""
@@ -41,19 +45,32 @@ def nvenc_opens(size: tuple[int, int]) -> bool:
     return done.returncode == 0
 
 
-def choose_encoder(size: tuple[int, int], *, on_gpu: bool, opens: Opens = nvenc_opens) -> Encoder:
+def choose_encoder(
+    size: tuple[int, int], choice: EncoderChoice = "auto", *, on_gpu: bool, opens: Opens | None = None
+) -> Encoder:
     """Choose the encoder of a video.
 
     Args:
         size: (width, height) of its pictures; odd ones grow by one, as the writer makes them.
+        choice: What is wanted.
         on_gpu: Whether an NVIDIA GPU makes the pictures; x264 is better at equal size, and keeps up with a CPU.
-        opens: Tries NVENC.
+        opens: Tries NVENC; ``nvenc_opens`` when None.
 
     Returns:
         The encoder.
+
+    Raises:
+        BadInput: NVENC is wanted and does not open.
     """
     even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
-    return "h264_nvenc" if on_gpu and opens(even) else "libx264"
+    opens = opens or nvenc_opens
+    if choice == "nvenc" and not opens(even):
+        raise BadInput(
+            f"NVENC does not encode pictures of {even[0]} x {even[1]} on this machine",
+            hint="set render.encoder to auto or x264",
+        )
+    wanted = choice == "nvenc" or (choice == "auto" and on_gpu and opens(even))
+    return "h264_nvenc" if wanted else "libx264"
 
 
 def encoder_options(encoder: Encoder, crf: int, preset: str) -> dict[str, str | int]:

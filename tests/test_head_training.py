@@ -122,6 +122,75 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(
     _assert_equal(straight, _states(other, resumed))
 
 
+@pytest.mark.parametrize("stop", [0, 7, 22])
+def test_pictures_read_a_step_ahead_change_nothing(tmp_path: Path, stop: int) -> None:
+    schedule = head_schedule(20, 4)
+    results = []
+    for ahead in (False, True):
+        model = head_model()
+        hull = torch.ones_like(model.mask)
+        given = (model, head_clip(), schedule, get_backend("auto"), hull, None, 0)
+        trainer = HeadTrainer(*given, ahead=ahead)
+        while trainer.step_number < stop:
+            trainer.step()
+        if ahead:
+            state = Resumable(tmp_path / "state.safetensors", "head-state", "a", 60.0)
+            state.save(model, trainer, [])
+            # Going on after saving, and going back to what was saved, are the same.
+            for _ in range(2):
+                trainer.step()
+            state.load(model, trainer)
+        while trainer.step_number < trainer.total_steps:
+            trainer.step()
+        results.append(_states(model, trainer))
+    _assert_equal(*results)
+
+
+def test_a_gradient_that_is_not_finite_leaves_everything_as_it_was() -> None:
+    model = head_model()
+    trainer = head_trainer(model, head_schedule(1000))
+    for _ in range(5):
+        trainer.step()
+    seen = trainer.visibility.weight.clone()
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    hook = model.appearance.register_hook(lambda grad: grad * math.inf)
+    assert math.isfinite(trainer.step().loss)
+    for name, value in model.named_parameters():
+        assert torch.equal(value, before[name]), name
+    assert (trainer.skipped, trainer.skipped_in_all) == (1, 1)
+    hook.remove()
+    trainer.step()
+    assert not torch.equal(model.appearance, before["appearance"])
+    assert (trainer.skipped, trainer.skipped_in_all) == (0, 1)
+    assert bool((trainer.visibility.weight >= seen).all())
+
+
+def test_a_step_that_went_wrong_hides_no_cell_for_good() -> None:
+    trainer = head_trainer(head_model(), head_schedule(1000))
+    trainer.step()
+    clip = trainer.clip
+    trainer.clip = dataclasses.replace(clip, eye=clip.eye * math.nan)
+    trainer.step()
+    assert trainer.skipped == 1
+    assert bool(torch.isfinite(trainer.visibility.weight).all())
+
+
+def test_networks_that_multiply_in_half_precision_learn_as_well() -> None:
+    errors: dict[torch.dtype, list[float]] = {}
+    for kind in (torch.float32, torch.bfloat16, torch.float16):
+        model = head_model()
+        hull = torch.ones_like(model.mask)
+        trainer = HeadTrainer(model, head_clip(), head_schedule(40), get_backend("auto"), hull, None, 0, precision=kind)
+        errors[kind] = [trainer.step().mse for _ in range(40)]
+        assert all(value.dtype == torch.float32 for value in model.parameters())
+        assert trainer.skipped_in_all == 0
+    usual = errors.pop(torch.float32)
+    for found in errors.values():
+        assert found != usual
+        assert sum(found[-10:]) < 0.5 * sum(found[:10])
+        assert sum(found[-10:]) < 1.2 * sum(usual[-10:])
+
+
 def test_going_on_does_not_change_the_state_on_disk(tmp_path: Path) -> None:
     model = head_model()
     trainer = head_trainer(model, head_schedule(6))
@@ -168,7 +237,7 @@ def test_the_lips_phase_asks_the_perceptual_distance_about_the_mouth() -> None:
 def test_pixels_are_drawn_inside_their_boxes() -> None:
     trainer = head_trainer(head_model(), head_schedule())
     frames = torch.arange(8)
-    pixels = trainer._draw_pixels(frames, 100)
+    pixels = trainer.drawer.pixels(frames, 100)
     clip = trainer.clip
     for boxes, part in ((clip.mouth_box, pixels[:, :30]), (clip.eyes_box, pixels[:, 30:40]), (clip.head_box, pixels)):
         assert bool((part >= boxes[:8, None, :2]).all())
@@ -204,10 +273,11 @@ def test_a_step_without_finite_loss_is_passed_over_and_ten_in_a_row_end_the_trai
         assert torch.equal(value, before[name])
     with pytest.raises(Diverged, match="10 steps in a row"):
         trainer.step()
+    assert trainer.skipped_in_all == 10
     # A good step in between starts the count anew.
-    trainer.clip, trainer.skipped = clip, 9
+    trainer.clip = clip
     trainer.step()
-    assert trainer.skipped == 0
+    assert (trainer.skipped, trainer.skipped_in_all) == (0, 10)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
@@ -239,6 +309,6 @@ def test_blinks_are_drawn_far_more_often_than_they_happen() -> None:
     blinking = dataclasses.replace(clip, eye=eye)
     hull = torch.ones_like(head_model().mask)
     trainer = HeadTrainer(head_model(), blinking, head_schedule(), get_backend("auto"), hull, None, 0)
-    drawn = trainer._draw_frames(4000)
+    drawn = trainer.drawer.frames(4000)
     assert 0.04 < (drawn == shut).float().mean() < 0.12
     assert len(drawn.unique()) > len(clip.train) // 2

@@ -104,12 +104,38 @@ def test_only_training_frames_are_looked_at() -> None:
     _assert_equal(results[0], results[1])
 
 
-def test_a_loss_that_is_not_finite_ends_the_training() -> None:
+def test_a_step_without_finite_loss_is_passed_over_and_ten_in_a_row_end_the_training() -> None:
     model = torso_model()
     trainer = torso_trainer(model)
     trainer.step()
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
     clip = trainer.clip
     trainer.clip = dataclasses.replace(clip, background=clip.background * math.nan)
-    with pytest.raises(Diverged, match="at step 1"):
+    for _ in range(9):
+        assert math.isnan(trainer.step().mse)
+    for name, value in model.named_parameters():
+        assert torch.equal(value, before[name])
+    with pytest.raises(Diverged, match=r"10 steps in a row.*lower torso\.grid_rate"):
         trainer.step()
-    assert all(bool(torch.isfinite(value).all()) for value in model.parameters())
+    trainer.clip = clip
+    trainer.step()
+    assert (trainer.skipped, trainer.skipped_in_all) == (0, 10)
+
+
+def test_pictures_read_a_step_ahead_change_nothing(tmp_path: Path) -> None:
+    results = []
+    for ahead in (False, True):
+        model = torso_model()
+        usual = torso_trainer(model, steps=12)
+        trainer = TorsoTrainer(model, usual.clip, usual.schedule, 0, ahead=ahead)
+        for _ in range(5):
+            trainer.step()
+        if ahead:
+            state = Resumable(tmp_path / "state.safetensors", "torso-state", "a", 60.0)
+            state.save(model, trainer, [])
+            trainer.step()
+            state.load(model, trainer)
+        for _ in range(7):
+            trainer.step()
+        results.append(_states(model, trainer))
+    _assert_equal(*results)

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import media, video_encoder
-from stages.errors import RadnerfError
+from stages import media, render, video_encoder
+from stages.errors import BadInput, RadnerfError
+from stages.settings import RenderSettings
 from stages.video_encoder import choose_encoder, encoder_options, nvenc_opens
+from tests import test_render
+from tests.tiny_subject import make_subject
 
 
 def test_nvenc_is_taken_only_for_a_gpus_pictures_and_where_it_opens() -> None:
@@ -26,6 +29,31 @@ def test_nvenc_is_taken_only_for_a_gpus_pictures_and_where_it_opens() -> None:
     assert choose_encoder((512, 512), on_gpu=False, opens=opens) == "libx264"
     # At the size that is written, and not at all without a GPU.
     assert tried == [(512, 512), (128, 128)]
+
+
+def test_what_the_settings_choose_is_taken_or_refused() -> None:
+    always, never = (lambda _: True), (lambda _: False)
+    assert choose_encoder((512, 512), "x264", on_gpu=True, opens=always) == "libx264"
+    assert choose_encoder((512, 512), "nvenc", on_gpu=False, opens=always) == "h264_nvenc"
+    with pytest.raises(BadInput, match="NVENC does not encode pictures of 128 x 64"):
+        choose_encoder((127, 64), "nvenc", on_gpu=True, opens=never)
+
+
+@pytest.mark.parametrize("choice", ["auto", "x264", "nvenc"])
+def test_a_speech_is_written_by_the_encoder_that_the_settings_choose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: Any
+) -> None:
+    class Asked(Exception):
+        """Instead of writing."""
+
+    def writer(*_: object, encoder: str, **__: object) -> object:
+        raise Asked(encoder)
+
+    monkeypatch.setattr(render, "VideoWriter", writer)
+    monkeypatch.setattr(video_encoder, "nvenc_opens", lambda _: True)
+    workspace = make_subject(tmp_path)
+    with pytest.raises(Asked, match="h264_nvenc" if choice == "nvenc" else "libx264"):
+        test_render._render(workspace, test_render._speech(workspace, 0.1), RenderSettings(sign=False, encoder=choice))
 
 
 @pytest.mark.parametrize("outcome", [0, 1, OSError("gone"), subprocess.TimeoutExpired("ffmpeg", 1)])

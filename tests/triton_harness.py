@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from types import ModuleType
 
 import pytest
 import torch
@@ -28,3 +29,9 @@ HALF = _backend.TritonBackend(half=True)
 
 # Of colours and opacities in single precision: a GPU's exponentials and products are a few bits coarser.
 CLOSE = 2e-5 if DEVICE.type == "cpu" else 3e-4
+
+
+def kernel_modules() -> list[ModuleType]:
+    """The modules of the kernels that training uses, for tests that do without launching them."""
+    names = ("triton_backend", "triton_march", "triton_encode", "triton_composite")
+    return [importlib.import_module(f"radnerf.kernels.{name}") for name in names]

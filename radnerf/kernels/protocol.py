@@ -263,3 +263,32 @@ class Painter(Protocol):
         Returns:
             (H, W, 3) uint8 RGB.
         """
+
+
+@runtime_checkable
+class RoomyMarcher(Protocol):
+    """Kernels that march into a list of fixed length, so that nobody waits to learn how many samples there are."""
+
+    def march_within(
+        self,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        near: Tensor,
+        far: Tensor,
+        occupancy: Tensor,
+        aabb: Tensor,
+        max_samples: int,
+        min_step: float,
+        jitter: Tensor,
+        room: int,
+    ) -> Samples:
+        """Place samples along the occupied part of each ray, as ``Backend.march``, whose arguments are explained there.
+
+        ``room`` is the length of the lists, at least 1.
+
+        Returns:
+            The samples. Behind ``offsets[-1]`` the lists hold zeros; rays whose samples find no room have none.
+
+        Raises:
+            BadInput: A shape, dtype, device or value does not fit.
+        """

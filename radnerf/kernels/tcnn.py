@@ -71,6 +71,23 @@ class TcnnBackend:
         """Place samples along the occupied part of each ray."""
         return self._rays.march(rays_o, rays_d, near, far, occupancy, aabb, max_samples, min_step, jitter)
 
+    def march_within(
+        self,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        near: Tensor,
+        far: Tensor,
+        occupancy: Tensor,
+        aabb: Tensor,
+        max_samples: int,
+        min_step: float,
+        jitter: Tensor,
+        room: int,
+    ) -> Samples:
+        """Place samples along the occupied part of each ray, in lists of a fixed length."""
+        given = (rays_o, rays_d, near, far, occupancy, aabb, max_samples, min_step, jitter)
+        return self._rays.march_within(*given, room)
+
     def composite(
         self,
         sigma: Tensor,

@@ -67,6 +67,26 @@ class TritonBackend:
         with torch.no_grad():
             return march(rays_o, rays_d, near, far, occupancy, aabb, max_samples, min_step, jitter)
 
+    def march_within(
+        self,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        near: Tensor,
+        far: Tensor,
+        occupancy: Tensor,
+        aabb: Tensor,
+        max_samples: int,
+        min_step: float,
+        jitter: Tensor,
+        room: int,
+    ) -> Samples:
+        """Place samples along the occupied part of each ray, in lists of a fixed length."""
+        check_march(rays_o, rays_d, near, far, occupancy, aabb, max_samples, min_step, jitter)
+        require_device("march", rays_o)
+        require_dtype("march", rays_o, torch.float32)
+        with torch.no_grad():
+            return march(rays_o, rays_d, near, far, occupancy, aabb, max_samples, min_step, jitter, room)
+
     def composite(
         self,
         sigma: Tensor,

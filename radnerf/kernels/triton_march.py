@@ -192,7 +192,7 @@ def march(
     torch.cumsum(counts, 0, out=offsets[1:])
     if capacity is not None:
         # A ray that was cut off in the middle would stand for less than its length.
-        offsets = torch.cummax(torch.where(offsets <= capacity, offsets, 0), 0).values
+        offsets = torch.cummax(offsets.masked_fill(offsets > capacity, 0), 0).values
     room = int(offsets[-1]) if capacity is None else capacity
     make = torch.empty if capacity is None else torch.zeros
     t, dt = (make(room, dtype=rays_o.dtype, device=device) for _ in range(2))
