@@ -103,10 +103,9 @@ def _listing(found: list[dict[str, Any]]) -> str:
     ]
     lines = [table(rows, ("", "model", "size", "licence", "what it improves")), ""]
     for one in found:
-        if one["present"]:
-            lines.append(f"{one['name']}: {one['path']}")
-        else:
-            how = f"radnerf models fetch {one['name']}" if one["fetchable"] else one["source"]
-            lines += [f"{one['name']}: not in {one['searched']}", f"    {how}"]
+        lines.append(f"{one['name']}: {one['path'] or 'not in ' + one['searched']}")
+        lines.append(f"    from: {one['source']}")
+        if one["fetchable"] and not one["present"]:
+            lines.append(f"    radnerf models fetch {one['name']}")
         lines += [f"    {kind} {one[key]}" for kind, key in (("SHA-256", "sha256"), ("MD5", "md5")) if one[key]]
     return "\n".join(lines)

@@ -64,6 +64,7 @@ def test_the_list_says_what_is_there(
     listing = capsys.readouterr().out
     assert f"{KNOWN.name}: {folders / KNOWN.name}" in listing
     assert KNOWN.sha256 in listing
+    assert all(f"from: {model.source}" in listing for model in model_files.MODELS)
 
 
 def test_an_added_model_is_found(tmp_path: Path, folders: Path) -> None:
