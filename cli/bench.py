@@ -98,7 +98,19 @@ def words(found: dict[str, Any]) -> str:
     machine, rows = found["machine"], found["rows"]
     first = _table(
         "Frames: head, torso, blending",
-        ("", "size", "ms", "frames/s", "with video", "samples/ray", "peak MB", "x nerf", "floor ms", "of the floor"),
+        (
+            "",
+            "size",
+            "ms",
+            "frames/s",
+            "with video",
+            "samples/ray",
+            "peak MB",
+            "x nerf",
+            "floor ms",
+            "of the floor",
+            "just then",
+        ),
         [
             (
                 _name(row),
@@ -111,6 +123,7 @@ def words(found: dict[str, Any]) -> str:
                 _number(row["ratio_to_nerf"]),
                 _number(row["floor_ms"]),
                 f"{100 * row['floor_share']:.0f} %",
+                "-" if row["share_of_possible"] is None else f"{100 * row['share_of_possible']:.0f} %",
             )
             for row in rows
         ],

@@ -101,6 +101,29 @@ def _best_seconds(call: Callable[[], object], place: torch.device, seconds: floa
     return max(best, 1e-9)
 
 
+@torch.no_grad()
+def matrix_rate(place: torch.device, seconds: float) -> float:
+    """How fast products of ``MATRIX_SHAPES``'s first shape are just now, on the average and not at best.
+
+    Args:
+        place: What is measured.
+        seconds: For how long, about.
+
+    Returns:
+        10^9 operations a second, float32.
+    """
+    rows, inner, columns = MATRIX_SHAPES[0]
+    left, right = torch.ones(rows, inner, device=place), torch.ones(inner, columns, device=place)
+    out = torch.empty(rows, columns, device=place)
+    synchronise(place)
+    begin, runs = time.perf_counter(), 0
+    while runs < 1 or time.perf_counter() - begin < seconds:
+        torch.mm(left, right, out=out)
+        synchronise(place)
+        runs += 1
+    return 2e-9 * rows * inner * columns * runs / (time.perf_counter() - begin)
+
+
 def synchronise(place: torch.device) -> None:
     """Wait until the device has done all that it was given."""
     if place.type == "cuda":

@@ -52,8 +52,8 @@ class Effort:
         quick: Whether this is the hurried measurement.
     """
 
-    budget_s: float = 20.0
-    baseline_s: float = 210.0
+    budget_s: float = 15.0
+    baseline_s: float = 45.0
     stream_s: float = 8.0
     training_s: float = 6.0
     baseline_rays: int = 256
@@ -244,7 +244,7 @@ def finish(rows: list[Row], rates: dict[str, Rates]) -> list[Row]:
         encode_ms = encoding.get(row["size"])
         trained = training.get((row["device"], row["backend"], row["backbone"]), {})
         floors = floor_ms(row, rates[row["device"]])
-        floor = max(floors.values())
+        floor, possible = max(floors.values()), row["possible_operations"]
         finished.append(
             row
             | trained
@@ -255,6 +255,7 @@ def finish(rows: list[Row], rates: dict[str, Rates]) -> list[Row]:
                 **floors,
                 "floor_ms": floor,
                 "floor_share": floor / row["ms"],
+                "share_of_possible": None if possible is None else row["operations"] / possible,
             }
         )
     return finished

@@ -77,6 +77,9 @@ def test_figures_of_a_row_fit_together(found: dict[str, Any]) -> None:
         assert 0 < row["needed_samples_per_ray"] <= row["samples_per_ray"]
         assert row["floor_ms"] == max(row[f"floor_{kind}_ms"] for kind in ("matrix", "cache", "memory"))
         assert row["floor_share"] == pytest.approx(row["floor_ms"] / row["ms"], rel=2e-3)
+        if row["possible_operations"] is not None:
+            share = row["operations"] / row["possible_operations"]
+            assert row["share_of_possible"] == pytest.approx(share, rel=2e-3)
 
 
 def test_backends_have_the_same_samples_and_so_the_same_cost(subject: Workspace) -> None:
@@ -92,7 +95,8 @@ def test_a_frame_beyond_the_budget_is_measured_on_an_even_share_of_its_rays(subj
     some = measure(job(subject, size_px=32, backend="reference", budget_s=0.0))
     assert some["rays_measured"] == some["parts_rays"] == 64
     assert some["samples_per_ray"] == pytest.approx(whole["samples_per_ray"], rel=0.2)
-    assert some["fps_streamed"] is None
+    assert some["fps_streamed"] is some["possible_operations"] is None
+    assert 0 < whole["operations"] < whole["possible_operations"]
 
 
 def test_video_is_measured_where_it_is_asked_for(subject: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,13 +139,22 @@ def row(backend: str, backbone: str, size: int, ms: float, **more: Any) -> dict[
     return {
         "backend": backend, "backbone": backbone, "size": size, "ms": ms, "device": "cpu", "video_encode_ms": None,
         "train_steps_per_s": None, "train_size": None, "operations": 2e9, "asked_bytes": 1e8, "least_bytes": 1e7,
-        **more,
+        "possible_operations": None, **more,
     }  # fmt: skip
 
 
 def test_ratios_and_floors_come_from_the_same_size_and_training_from_the_same_backend() -> None:
     rows = [
-        row("cpu", "radnerf", 128, 50.0, video_encode_ms=10.0, train_steps_per_s=12.0, train_size=128),
+        row(
+            "cpu",
+            "radnerf",
+            128,
+            50.0,
+            video_encode_ms=10.0,
+            train_steps_per_s=12.0,
+            train_size=128,
+            possible_operations=4e9,
+        ),
         row("cpu", "nerf", 128, 50_000.0),
         row("cpu", "radnerf", 256, 200.0),
         row("cpu", "nerf", 256, 240_000.0),
@@ -156,6 +169,7 @@ def test_ratios_and_floors_come_from_the_same_size_and_training_from_the_same_ba
         {"floor_matrix_ms": 20.0, "floor_cache_ms": 2.0, "floor_memory_ms": 1.0}
     )
     assert done[0]["floor_share"] == pytest.approx(0.4)
+    assert [each["share_of_possible"] for each in done] == [0.5, None, None, None]
 
 
 @pytest.mark.parametrize(("size", "most"), [(128, 256), (128, 64), (100, 99), (48, 1000), (16, 1)])
