@@ -16,7 +16,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -230,15 +229,30 @@ def train(job: Job) -> Row:
 
 @contextlib.contextmanager
 def stopping_after(minutes: float) -> Iterator[None]:
-    """End what runs in the block as Ctrl-C would, when its time is over; training keeps what it has."""
-    timer = threading.Timer(60 * minutes, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    """End a training in the block as Ctrl-C would, when its time is over; it keeps what it has.
+
+    Only between its steps: what compiles kernels may not survive an interruption.
+    """
+    from stages import progress
+
+    deadline, asked = time.monotonic() + 60 * minutes, []
+
+    def look(seen: progress.Progress) -> None:
+        if not asked and seen.label in {"head", "torso"} and time.monotonic() > deadline:
+            asked.append(seen.done)
+            signal.raise_signal(signal.SIGINT)
+
+    # Who started this in the background may have left interruptions to be ignored.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        yield
+        with progress.listening(look):
+            yield
     except KeyboardInterrupt:
+        if not asked:
+            raise
         sys.stderr.write("\nthe time is over; the next call goes on from here\n")
     finally:
-        timer.cancel()
+        signal.signal(signal.SIGINT, former)
 
 
 def history_of(name: str, history: Path, state: Path) -> list[Row]:
