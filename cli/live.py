@@ -88,7 +88,7 @@ def live(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Speak what comes in while it comes in: sound in, picture and sound out, about half a second later.
+    """Speak what comes in while it comes in: sound in, picture and sound out, a bounded while later.
 
     Sound is 16-bit PCM at 16 kHz, mono. While nobody speaks, the portrait goes on moving. Where the machine is too
     slow, pictures are left out and never sound. Ctrl-C ends it and finishes the file.
