@@ -135,7 +135,8 @@ def test_where_a_gpu_paints_its_frames_are_those_that_are_measured(
     subject, painter = tiny_subject.make_subject(tmp_path / "tiny"), _Painter()
     monkeypatch.setattr(bench_scene, "painter_for", lambda *_: painter)
     monkeypatch.setattr(bench_row, "_FEWEST_STREAMED", 2)
-    monkeypatch.setattr(bench_row, "_MOST_STREAMED", 4)
+    # Fewer than are underway elsewhere: how far the encoder is behind depends on the machine.
+    monkeypatch.setattr(bench_row, "_MOST_STREAMED", 2)
     job = Job(str(subject.root), "cpu", "radnerf", 16, "cpu", 5.0, 60.0, False, 0.0, None)
     row = measure(job)
     assert painter.underway == 0
