@@ -236,6 +236,8 @@ class Torture:
         self.folder, self.random, self.tally = folder, random.Random(seed), Tally()
         self.video, self.speech = folder / "demo.mp4", folder / "speech.wav"
         self.out, self.home = folder / "out.mp4", folder / "disturbed"
+        # Under nohup a closed terminal is ignored, by whoever is started from here too.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     def make_sources(self, seconds: float = 3.2) -> None:
         """Draw the demo subject and a short speech."""
