@@ -100,6 +100,7 @@ class LinearEar(nn.Module):
         for ridge in ridges:
             solved = torch.linalg.solve(products + ridge * float(scale.square().sum()) * same, aim)
             weight = seen.T @ solved if by_frames else solved
-            self.weight.copy_(scale[:, None] * weight)
+            # Rounded, and without negative zeros: the last bits of a solution differ from run to run.
+            self.weight.copy_((scale[:, None] * weight * 1e8).round() / 1e8 + 0.0)
             self.offset.copy_(level - middle @ weight)
             yield ridge

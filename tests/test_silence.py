@@ -238,6 +238,9 @@ def test_a_kernel_ear_keeps_so_many_frames_and_no_more() -> None:
     ear.fit(features, mouth, torch.arange(4000), torch.ones(1), torch.ones(1))
     assert len(ear.heard) == len(kept) <= MOST_FRAMES
     assert torch.isfinite(ear(features, torch.tensor([-3, 0, 5000]))).all()
+    ear.fit(features, torch.zeros(4000, 1), torch.arange(4000), torch.ones(1), torch.ones(1))
+    assert not torch.signbit(ear.weight).any()  # equal trainings write equal bytes
+    ear.fit(features, mouth, torch.arange(4000), torch.ones(1), torch.ones(1))
     # Far from all that it has heard it says the mean.
     assert torch.allclose(ear(features + 100, torch.tensor([50])), ear.offset)
 
