@@ -61,7 +61,7 @@ class Effort:
     quick: bool = False
 
 
-QUICK = Effort(budget_s=1.5, baseline_s=1.5, stream_s=2.0, training_s=1.5, baseline_rays=64, rates_s=0.03, quick=True)
+QUICK = Effort(budget_s=1.0, baseline_s=1.0, stream_s=1.0, training_s=1.0, baseline_rays=64, rates_s=0.03, quick=True)
 
 
 @dataclass(frozen=True)
