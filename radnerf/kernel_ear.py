@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from radnerf.linear_ear import frame_surroundings
+from radnerf.linear_ear import evenly, frame_surroundings, steadied
 
 REACH = 2
 """Frames on each side that are looked at."""
@@ -22,7 +22,7 @@ RIDGES = (0.1, 0.3, 1.0)
 
 def kept_frames(frames: Tensor) -> Tensor:
     """The frames that an ear keeps of (F,) int64 ones: all, or evenly spread ones."""
-    return frames[:: max(1, -(-len(frames) // MOST_FRAMES))]
+    return evenly(frames, MOST_FRAMES)
 
 
 class KernelEar(nn.Module):
@@ -89,12 +89,12 @@ class KernelEar(nn.Module):
         self.heard = frame_surroundings(features[:, : self.columns], kept, REACH)
         apart, target = _apart(self.heard.double(), self.heard.double()), mouth[kept].double()
         level, same = target.mean(0), torch.eye(len(kept), dtype=torch.float64)
-        columns = [
-            torch.linalg.solve(torch.exp(-width * apart) + ridge * same, column)
-            for width, ridge, column in zip(widths.tolist(), ridges.tolist(), (target - level).T, strict=True)
-        ]
-        # Rounded, and without negative zeros: the last bits of a solution differ from run to run.
-        self.weight = ((torch.stack(columns, dim=1) * 1e8).round() / 1e8 + 0.0).float()
+        weight = torch.zeros_like(target)
+        # Components that share a kernel and a penalty share the solution's dear part.
+        for width, ridge in set(zip(widths.tolist(), ridges.tolist(), strict=True)):
+            these = (widths == width) & (ridges == ridge)
+            weight[:, these] = torch.linalg.solve(torch.exp(-width * apart) + ridge * same, (target - level)[:, these])
+        self.weight = steadied(weight).float()
         self.offset.copy_(level)
         self.width.copy_(widths)
 

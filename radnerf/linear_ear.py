@@ -30,6 +30,16 @@ def frame_surroundings(features: Tensor, frames: Tensor, reach: int = REACH) -> 
     return 0.5 * (features[(around - 1).clamp(0, last)] + features[around.clamp(0, last)]).flatten(1)
 
 
+def evenly(frames: Tensor, most: int) -> Tensor:
+    """All of (F,) frames where they are so few at most, else evenly spread ones of them."""
+    return frames[:: max(1, -(-len(frames) // most))]
+
+
+def steadied(weights: Tensor) -> Tensor:
+    """Rounded, and without negative zeros: the last bits of a solution differ from run to run."""
+    return (weights * 1e8).round() / 1e8 + 0.0
+
+
 class LinearEar(nn.Module):
     """Ridge regression; it has no parameters that a gradient reaches.
 
@@ -86,7 +96,7 @@ class LinearEar(nn.Module):
         Yields:
             The penalty that the ear has now learnt with.
         """
-        frames = frames[:: -(-len(frames) // MOST_FRAMES)]
+        frames = evenly(frames, MOST_FRAMES)
         scale = weights.double().repeat(2 * REACH + 1)
         seen = frame_surroundings(features, frames).double() * scale
         target = mouth[frames].double()
@@ -100,7 +110,6 @@ class LinearEar(nn.Module):
         for ridge in ridges:
             solved = torch.linalg.solve(products + ridge * float(scale.square().sum()) * same, aim)
             weight = seen.T @ solved if by_frames else solved
-            # Rounded, and without negative zeros: the last bits of a solution differ from run to run.
-            self.weight.copy_((scale[:, None] * weight * 1e8).round() / 1e8 + 0.0)
+            self.weight.copy_(steadied(scale[:, None] * weight))
             self.offset.copy_(level - middle @ weight)
             yield ridge
