@@ -11,6 +11,7 @@ from radnerf.camera import Camera
 from radnerf.head import Condition
 from radnerf.kernels.protocol import Backend, FrozenTorso, Painter
 from radnerf.model import HeadModel
+from radnerf.sway import as_powers
 from radnerf.torso import COORDINATE_BANDS, MAX_OFFSET, TorsoModel
 
 
@@ -115,7 +116,7 @@ def freeze_torso(torso: TorsoModel, camera: Camera, pose: Pose) -> FrozenTorso:
         offset_bias=offset_bias,
         colour=(colour[0], colour[1], colour[2]),
         colour_bias=colour_bias,
-        sway=torso.sway_at(pose.clip_frame),
+        sway=as_powers(torso.sway_at(pose.clip_frame)),
         bands=COORDINATE_BANDS,
         max_offset=MAX_OFFSET,
     )

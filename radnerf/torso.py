@@ -11,6 +11,7 @@ from radnerf.camera import Camera
 from radnerf.encoding import frequency_encode
 from radnerf.grid import GridSpec, HashGrid
 from radnerf.mlp import ConditionedMLP
+from radnerf.sway import NODES, displacement
 
 COORDINATE_BANDS = 6
 ANCHOR_BANDS = 3
@@ -45,14 +46,15 @@ class TorsoShape:
 
 
 class TorsoModel(nn.Module):
-    """y = x - sway; offset = MLP([PE(y), PE(anchors), code]); (alpha, rgb) = sigmoid(MLP([E2(y + offset), code])).
+    """y = x - sway(x); offset = MLP([PE(y), PE(anchors), code]); (alpha, rgb) = sigmoid(MLP([E2(y + offset), code])).
 
     Coordinates are pixels over the picture's side, so that the layer can be rendered at any size. The head's pose
     does not tell how a body sways from foot to foot: that is measured, as the pose is, and taken away first.
 
     Attributes:
         mask: (G, G) bool, the cells of the picture where the torso ever is, indexed [row, column].
-        sway: (N, 2) float32, x and y over the picture's side, the body's measured shift in each frame of the clip.
+        sway: (N, 3, 3, 2) float32, the body's measured displacement in each frame of the clip, as control points
+            (see ``radnerf.sway``).
     """
 
     mask: Tensor
@@ -78,7 +80,7 @@ class TorsoModel(nn.Module):
             shape.plane.output_width, shape.appearance_code, shape.hidden_width, 4, layers=3
         )
         self.register_buffer("mask", torch.ones(shape.mask_resolution, shape.mask_resolution, dtype=torch.bool))
-        self.register_buffer("sway", torch.zeros(shape.clip_frames, 2))
+        self.register_buffer("sway", torch.zeros(shape.clip_frames, NODES, NODES, 2))
 
     def pose_code(self, camera: Camera, rotation: Tensor, translation: Tensor) -> Tensor:
         """Where the anchors appear: the pose as the picture shows it.
@@ -128,7 +130,7 @@ class TorsoModel(nn.Module):
         return raw[:, 1:], raw[:, 0]
 
     def sway_at(self, clip_frame: float | None) -> Tensor:
-        """The body's sway at a place in the clip, linear between frames: (2,); the mean one for None."""
+        """The body's sway at a place in the clip, linear between frames, (3, 3, 2); the mean one for None."""
         if clip_frame is None:
             return self.sway.mean(0)
         before = min(int(clip_frame), len(self.sway) - 1)
@@ -156,7 +158,7 @@ class TorsoModel(nn.Module):
         there = self.mask[cells[:, 1], cells[:, 0]].nonzero().squeeze(1)
         layer = torch.zeros(len(pixels), 4, device=device)
         pose = self.pose_code(camera, rotation[None], translation[None])
-        places = places - self.sway_at(clip_frame)
+        places = places - displacement(self.sway_at(clip_frame), places)
         for some in torch.split(there, 1 << 16):
             rgb, alpha = self(places[some], pose, self.code(None, 1), None)
             layer[some] = torch.cat([rgb * alpha[:, None], alpha[:, None]], dim=1)

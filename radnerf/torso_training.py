@@ -16,6 +16,7 @@ from radnerf.devices import pick_precision, pictures_fit, pinned, send
 from radnerf.mlp import use_precision
 from radnerf.prefetch import Ahead
 from radnerf.schedule import StepReport, decayed, step_report
+from radnerf.sway import displacement
 from radnerf.torso import TorsoModel
 
 LOOK_EVERY = 16
@@ -267,7 +268,7 @@ class TorsoTrainer:
         code = kept * self.model.code(own, count) + (1 - kept) * self.model.code(None, count)
         pose = self.model.pose_code(clip.camera, clip.rotation[frames], clip.translation[frames])
         places = (pixels.float() + 0.5) / clip.camera.width_px
-        places = places - self.model.sway[_each(frames, each)]
+        places = places - displacement(self.model.sway[frames], places.view(count, each, 2)).view(-1, 2)
         membership = torch.eye(count, device=device)[:, None].expand(-1, each, -1).reshape(-1, count)
         rgb, alpha = self.model(places, pose, code, membership)
         background = clip.background[rows, columns]

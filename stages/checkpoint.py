@@ -18,12 +18,21 @@ from stages.errors import BadInput
 from stages.formats import atomic_path
 from stages.plain_yaml import shown
 
-VERSION = 1
+VERSION = 2
 """Of the header and of the parameters' layout."""
 
 Contents = tuple[dict[str, Any], dict[str, Tensor]]
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], Contents]] = {}
+
+def _sway_of_nine_points(header: dict[str, Any], tensors: dict[str, Tensor]) -> Contents:
+    """Version 1 knew one shift of the whole body in each frame."""
+    sway = tensors.get("sway")
+    if header.get("kind") == "torso" and sway is not None and sway.ndim == 2:
+        tensors = {**tensors, "sway": sway[:, None, None].expand(-1, 3, 3, -1).contiguous()}
+    return header, tensors
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], Contents]] = {1: _sway_of_nine_points}
 """From a version of header and tensors to the next one; version 1 is the first."""
 
 _MOST_MISSING = 1_000_000  # numbers of a tensor that an older file may lack

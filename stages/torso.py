@@ -31,8 +31,8 @@ from stages.settings_reading import to_mapping
 from stages.torso_file import save_torso
 from stages.training_data import LayerFiles, LayerReader, PictureMaps, camera_of, first_held_out, picture_maps
 from stages.training_loop import Resumable, seconds_of, steps_left_out, train
+from stages.vision.bending import body_sway
 from stages.vision.images import encode_png
-from stages.vision.registration import body_sway
 
 _HEAD_FRAMES = 120
 _MASK_RESOLUTION = 128
@@ -133,7 +133,7 @@ def run(
 
 
 def _sway(inputs: Inputs, settings: TorsoSettings, clip: TorsoClip) -> Tensor:
-    """How far the body stands from its usual place in every frame, (N, 2) float32.
+    """How the body is displaced from its usual place in every frame, (N, 3, 3, 2) float32.
 
     A small training picture is too coarse to tell it: a quarter of its pixel shows at a lapel's edge.
     """

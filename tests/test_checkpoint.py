@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from radnerf.sway import displacement
 from stages.checkpoint import VERSION, flatten, load_checkpoint, restore, save_checkpoint, unflatten
 from stages.errors import BadInput
 from stages.head_file import load_head, save_head
@@ -69,6 +70,16 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path: Path, metadata: dict[st
     save_file({"a": torch.zeros(2)}, tmp_path / "a.safetensors", metadata)
     with pytest.raises(BadInput, match=r"a\.safetensors"):
         load_checkpoint(tmp_path / "a.safetensors", "head")
+
+
+def test_a_torso_of_version_1_sways_as_a_whole_as_it_did(tmp_path: Path) -> None:
+    shifts = torch.rand(5, 2)
+    header = json.dumps({"kind": "torso", "version": 1})
+    save_file({"sway": shifts}, tmp_path / "a.safetensors", {"radnerf": header})
+    read, tensors = load_checkpoint(tmp_path / "a.safetensors", "torso")
+    assert read["version"] == VERSION
+    moved = displacement(tensors["sway"], torch.rand(5, 7, 2))
+    torch.testing.assert_close(moved, shifts[:, None].expand(5, 7, 2))
 
 
 def test_another_version_is_told_apart(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_the_layer_follows_the_pose() -> None:
 
 def test_the_sway_of_a_place_between_frames_lies_between() -> None:
     model = _model()
-    model.sway.copy_(torch.linspace(0, 0.1, 9)[:, None].expand(9, 2))
+    model.sway.copy_(torch.linspace(0, 0.1, 9)[:, None, None, None].expand_as(model.sway))
     torch.testing.assert_close(model.sway_at(2.5), (model.sway[2] + model.sway[3]) / 2)
     assert torch.equal(model.sway_at(8), model.sway[8])
     assert torch.equal(model.sway_at(8.0), model.sway[8])

@@ -23,7 +23,7 @@ Words = NDArray[np.uint32]
 Integers = NDArray[np.int64]
 
 _PIXELS_AT_ONCE = 1024
-_0F, _1F, _2F = np.float32(0), np.float32(1), np.float32(2)
+_0F, _1F, _2F, _PI = np.float32(0), np.float32(1), np.float32(2), np.float32(math.pi)
 
 
 class _PackedTorso(NamedTuple):
@@ -36,9 +36,8 @@ class _PackedTorso(NamedTuple):
         weights: All six matrices, laid out by ``tiled``; ``places`` says where each begins.
         biases: Those of the first layers, then zeros.
         hidden: Width of the hidden layers.
-        columns, rows: (1 + 2 bands, W or H) coordinates in [-1, 1] and their sines and cosines: they are the same for
-            a whole column or row of the picture.
-        sway: (2,) over the picture's side.
+        bands: Octaves in which a place is encoded.
+        sway: (18,) the displacement's polynomial, flat (see ``radnerf.sway.as_powers``).
         reach: Farthest that a pixel may be deformed.
     """
 
@@ -51,25 +50,15 @@ class _PackedTorso(NamedTuple):
     places: Integers
     biases: Floats
     hidden: int
-    columns: Floats
-    rows: Floats
+    bands: int
     sway: Floats
     reach: np.float32
 
 
-def _axis(pixels: int, side_px: int, sway: float, bands: int) -> Floats:
-    """Coordinates along an axis and their encoding, (1 + 2 bands, pixels)."""
-    place = 2 * ((torch.arange(pixels) + 0.5) / side_px - sway) - 1
-    angles = place * (math.pi * 2.0 ** torch.arange(bands))[:, None]
-    encoded: Floats = torch.cat([place[None], angles.sin(), angles.cos()]).contiguous().numpy()
-    return encoded
-
-
-def _pack(torso: FrozenTorso, height_px: int, width_px: int) -> _PackedTorso:
+def _pack(torso: FrozenTorso) -> _PackedTorso:
     hidden = len(torso.offset_bias)
     matrices = [tiled(weight) for weight in (*torso.offset, *torso.colour)]
     scales, levels = level_arrays(torso.spec)
-    sway = torso.sway.tolist()
     return _PackedTorso(
         mask=torso.mask.contiguous().numpy(),
         plane=torso.plane.detach().numpy().reshape(-1),
@@ -80,18 +69,63 @@ def _pack(torso: FrozenTorso, height_px: int, width_px: int) -> _PackedTorso:
         places=np.cumsum([0, *[len(matrix) for matrix in matrices[:-1]]]).astype(np.int64),
         biases=torch.cat([torso.offset_bias, torso.colour_bias, torch.zeros(hidden)]).detach().numpy(),
         hidden=hidden,
-        columns=_axis(width_px, width_px, sway[0], torso.bands),
-        rows=_axis(height_px, width_px, sway[1], torso.bands),
-        sway=np.array(sway, np.float32),
+        bands=torso.bands,
+        sway=torso.sway.contiguous().numpy().reshape(-1),
         reach=np.float32(torso.max_offset),
     )
 
 
 @inlined
+def _half_turns(x: np.float32) -> tuple[np.float32, np.float32]:
+    """sin(pi x) and cos(pi x), by Taylor's series within half a turn, without a branch."""
+    whole = np.floor(x + np.float32(0.5))
+    angle = _PI * (x - whole)
+    square = angle * angle
+    sine = np.float32(-1 / 39916800)
+    cosine = np.float32(1 / 479001600)
+    sine, cosine = sine * square + np.float32(1 / 362880), cosine * square - np.float32(1 / 3628800)
+    sine, cosine = sine * square - np.float32(1 / 5040), cosine * square + np.float32(1 / 40320)
+    sine, cosine = sine * square + np.float32(1 / 120), cosine * square - np.float32(1 / 720)
+    sine, cosine = sine * square - np.float32(1 / 6), cosine * square + np.float32(1 / 24)
+    sine, cosine = sine * square * angle + angle, (cosine * square - np.float32(0.5)) * square + _1F
+    # An odd number of half turns points the other way: 1 for an even one, -1 for an odd one.
+    sign = _1F - np.float32(4) * (whole / _2F - np.floor(whole / _2F))
+    return sign * sine, sign * cosine
+
+
+@inlined
+def _place(torso: _PackedTorso, pixels: Integers, count: int, padded: int, width: int, inside: Floats) -> None:
+    """Fill ``inside`` with the places of pixels, the sway taken away, in [-1, 1], and with all octaves of them."""
+    sway, bands = torso.sway, torso.bands
+    for n in range(padded):
+        pixel = pixels[min(n, count - 1)]
+        x = (np.float32(pixel % width) + np.float32(0.5)) / np.float32(width)
+        y = (np.float32(pixel // width) + np.float32(0.5)) / np.float32(width)
+        for axis in range(2):
+            still = sway[axis] + x * (sway[2 + axis] + x * sway[4 + axis])
+            first = sway[6 + axis] + x * (sway[8 + axis] + x * sway[10 + axis])
+            second = sway[12 + axis] + x * (sway[14 + axis] + x * sway[16 + axis])
+            at = x if axis == 0 else y
+            inside[axis * BLOCK + n] = _2F * (at - (still + y * (first + y * second))) - _1F
+    # Sines of all octaves, then cosines; x before y in each. Each octave is the double angle of the one before.
+    cosines = 2 + 2 * bands
+    for axis in range(2):
+        for n in range(padded):
+            sine, cosine = _half_turns(inside[axis * BLOCK + n])
+            inside[(2 + axis) * BLOCK + n], inside[(cosines + axis) * BLOCK + n] = sine, cosine
+        for k in range(1, bands):
+            for n in range(padded):
+                sine = inside[(2 * k + axis) * BLOCK + n]
+                cosine = inside[(cosines + 2 * k - 2 + axis) * BLOCK + n]
+                inside[(2 + 2 * k + axis) * BLOCK + n] = _2F * sine * cosine
+                inside[(cosines + 2 * k + axis) * BLOCK + n] = _1F - _2F * sine * sine
+
+
+@inlined
 def _layer_of(torso: _PackedTorso, pixels: Integers, count: int, width: int, memory: Floats, seen: Floats) -> None:
     """Fill rows 0 to 3 of ``seen`` with alpha and rgb of a block of pixels."""
-    bands, hidden = (len(torso.columns) - 1) // 2, torso.hidden
-    place, encoded = 2 + 4 * bands, len(torso.scales) * torso.features
+    hidden = torso.hidden
+    place, encoded = 2 + 4 * torso.bands, len(torso.scales) * torso.features
     padded = (count + TILE - 1) // TILE * TILE
     inside = memory[: place * BLOCK]
     unit = memory[place * BLOCK : (place + 2) * BLOCK]
@@ -100,13 +134,7 @@ def _layer_of(torso: _PackedTorso, pixels: Integers, count: int, width: int, mem
     grid = memory[(place + 2 + 2 * hidden) * BLOCK : (place + 2 + 2 * hidden + encoded) * BLOCK]
     rows = np.empty(4 * BLOCK, np.uint32)
     weights = np.empty(4 * BLOCK, np.float32)
-    for n in range(padded):
-        pixel = pixels[min(n, count - 1)]
-        x, y = pixel % width, pixel // width
-        inside[n], inside[BLOCK + n] = torso.columns[0, x], torso.rows[0, y]
-        for k in range(2 * bands):  # sines of all octaves, then cosines; x before y in each
-            inside[(2 + 2 * k) * BLOCK + n] = torso.columns[1 + k, x]
-            inside[(3 + 2 * k) * BLOCK + n] = torso.rows[1 + k, y]
+    _place(torso, pixels, count, padded, width, inside)
     none, places = 2 * hidden, torso.places
     product(inside, place, torso.weights, places[0], hidden, torso.biases, 0, one, padded, _0F)
     product(one, hidden, torso.weights, places[1], hidden, torso.biases, none, two, padded, _0F)
@@ -133,7 +161,7 @@ def _share(
     """Finish a worker's share of the pixels."""
     height, width = out.shape[0], out.shape[1]
     cells, pixels_in_all = len(torso.mask), height * width
-    place = 2 * len(torso.columns)
+    place = 2 + 4 * torso.bands
     memory = np.empty((place + 4 + 2 * torso.hidden + len(torso.scales) * torso.features) * BLOCK, np.float32)
     seen = np.empty(4 * BLOCK, np.float32)
     chosen = np.empty(_PIXELS_AT_ONCE, np.int64)
@@ -192,6 +220,6 @@ def paint(head: Tensor, torso: FrozenTorso, background: Tensor) -> Tensor:
     threads = follow_torch_threads()
     height, width = background.shape[:2]
     out = torch.empty(height, width, 3, dtype=torch.uint8)
-    packed = _pack(torso, height, width)
+    packed = _pack(torso)
     _paint(threads, packed, head.contiguous().numpy(), background.contiguous().numpy(), out.numpy())
     return out

@@ -109,7 +109,7 @@ class FrozenTorso:
         offset_bias: (W,) of the first layer.
         colour: Three matrices (W, E2), (W, W), (4, W).
         colour_bias: (W,) of the first layer.
-        sway: (2,) float32, the body's shift over the picture's side.
+        sway: (3, 3, 2) float32, the body's displacement as a polynomial (see ``radnerf.sway.as_powers``).
         bands: Octaves in which a place is encoded.
         max_offset: Farthest that a pixel may be deformed, in picture sides.
     """

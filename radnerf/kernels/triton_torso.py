@@ -28,6 +28,15 @@ def _byte(value: tl.tensor) -> tl.tensor:
     return tl.where((part > 0.5) | ((part == 0.5) & odd), whole + 1.0, whole).to(tl.uint8)
 
 
+@piece
+def _displaced(powers: tl.tensor, x: tl.tensor, y: tl.tensor) -> tl.tensor:
+    """One axis of ``radnerf.sway.displacement``."""
+    still = tl.load(powers) + x * (tl.load(powers + 2) + x * tl.load(powers + 4))
+    first = tl.load(powers + 6) + x * (tl.load(powers + 8) + x * tl.load(powers + 10))
+    second = tl.load(powers + 12) + x * (tl.load(powers + 14) + x * tl.load(powers + 16))
+    return still + y * (first + y * second)
+
+
 @kernel
 def _paint(
     head: tl.tensor,
@@ -72,8 +81,10 @@ def _paint(
     green = tl.load(background + 3 * pixel + 1, mask=live, other=0.0)
     blue = tl.load(background + 3 * pixel + 2, mask=live, other=0.0)
     if tl.max(there.to(tl.int32), axis=0) > 0:
-        x = x - tl.load(sway)
-        y = y - tl.load(sway + 1)
+        across_by = _displaced(sway, x, y)
+        down_by = _displaced(sway + 1, x, y)
+        x = x - across_by
+        y = y - down_by
         # The value itself, its sines, its cosines; x before y in each octave.
         k = tl.arange(0, PLACE)[None, :]
         value = 2.0 * tl.where((k & 1) == 0, x[:, None], y[:, None]) - 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeVar
 
 import cv2
@@ -20,10 +19,6 @@ _SMOOTHING_PX = 5
 _LEAST_AREA = 0.12  # share of the picture below which there is too little to go by: a neck alone turns with the head
 _LEAST_CORRELATION = 0.8
 _FARTHEST = 0.06  # of the picture's side
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-_TEMPLATE_FRAMES = 60
-_SOLID = 250  # of 255: the torso's alpha where nothing of the background shines through
-_FILLED = 24  # of 255: a torso further than this from the frame was filled in
 
 
 def body_shift(template: Float32, grey: Float32, mask: UInt8) -> Float32:
@@ -72,27 +67,3 @@ def shifted(picture: npt.NDArray[Scalar], shift: Float32, interpolation: int = c
         picture, matrix, picture.shape[1::-1], flags=interpolation, borderMode=cv2.BORDER_REPLICATE
     )
     return moved
-
-
-def body_sway(read: Callable[[int], tuple[UInt8, UInt8]], count: int, train: npt.NDArray[np.int64]) -> Float32:
-    """How far the body stands from its usual place in every frame of a clip.
-
-    Args:
-        read: Gives a frame by its number, (S, S, 3) uint8 RGB, and its torso layer, (S, S, 4) uint8, colour and alpha.
-        count: Frames of the clip, N.
-        train: (F,) int64, the frames that the usual place is taken from.
-
-    Returns:
-        (N, 2) float32, x and y in fractions of the side; zero where nothing certain can be said.
-    """
-    some = train[:: max(1, len(train) // _TEMPLATE_FRAMES)]
-    usual = np.median(np.stack([read(int(index))[1][..., :3] for index in some]), axis=0)
-    template = usual.astype(np.float32) @ _LUMA
-    sway = np.zeros((count, 2), np.float32)
-    for index in range(count):
-        picture, layer = read(index)
-        # Under the head the layer is filled in: only what the frame itself shows can tell.
-        shown = np.abs(picture.astype(np.int16) - layer[..., :3]).max(2) < _FILLED
-        mask = ((layer[..., 3] >= _SOLID) & shown).astype(np.uint8)
-        sway[index] = body_shift(template.astype(np.float32), layer[..., :3].astype(np.float32) @ _LUMA, mask)
-    return sway

@@ -12,6 +12,7 @@ import pytest
 from stages import render
 from stages.frame_queue import Frame, Pending
 from stages.media import probe
+from tests.torture.__main__ import inputs_table
 from tests.torture.long_speech import lag_frames, speak_long
 
 
@@ -49,3 +50,12 @@ def test_the_lag_of_pictures_is_measured(late: int) -> None:
     loud = np.repeat(random.uniform(-60, -10, 60), 4)[:224]
     pictures = np.full((200, 4, 4, 3), 0.0) + loud[12 - late :][:200, None, None, None]
     assert lag_frames(pictures + random.normal(0, 1, pictures.shape), loud) == late
+
+
+def test_the_table_of_bad_input_counts_what_was_refused(tmp_path: Path) -> None:
+    test = Path(__file__).parents[1] / "test_bad_input_files.py"
+    table, well = inputs_table(tmp_path, [f"{test}::test_settings_that_cannot_be_are_refused"])
+    counts = [int(line.split()[-1]) for line in table.splitlines()]
+    assert well
+    assert counts[0] == counts[1] > 10
+    assert counts[2] == 0
