@@ -105,7 +105,7 @@ class HeadTrainer:
         self.visibility = VisibilityGrid(model.aabb, size).to(self.device)
         # A net that was taught to foretell the mouth stays as it is: the picture's gradient would make it forget.
         self.taught = model.shape.mouth > 0
-        left_out = "audio_net." if self.taught else "\0"
+        left_out = ("audio_net.", "further_nets.") if self.taught else ()
         trained = [(name, value) for name, value in model.named_parameters() if not name.startswith(left_out)]
         groups = _parameter_groups(trained, schedule)
         averaged = [value for _, value in trained]

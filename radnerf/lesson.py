@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from radnerf.audio_net import AudioNet
 from radnerf.model import HeadModel
 from radnerf.mouth import (
     MouthLesson,
@@ -85,11 +84,12 @@ def learn_mouth(
 
     columns = model.shape.net_features or model.shape.features
     for_net = features[:, :columns].contiguous()
-
-    def fresh() -> AudioNet:
-        return AudioNet(columns, model.shape.audio_code, model.shape.mouth)
-
-    by_net = foretell_unheard(fresh, for_net, mouth, frames, lesson, generator, lambda step: on_step(step, total))
+    by_net, nets = foretell_unheard(
+        model.fresh_net, for_net, mouth, frames, lesson, generator, lambda step: on_step(step, total)
+    )
+    # They have heard three quarters of the clip each. What they agree on is steadier than what one of them says.
+    for kept, net in zip(model.further_nets, nets, strict=False):
+        kept.load_state_dict(net.state_dict())
     by_ear = fit_ear(model.linear_ear, features, mouth, frames, lesson.folds, columns)
     if model.shape.kernel_frames:
         by_ear = 0.5 * (by_ear + fit_kernel_ear(model.kernel_ear, features, mouth, frames, lesson.folds))

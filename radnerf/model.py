@@ -41,6 +41,7 @@ class ModelShape:
         net_features: Leading columns of the features that the audio net and the kernel ear hear, the linear ear hears
             all; 0 for all.
         kernel_frames: Frames that the kernel ear keeps; 0 for no such ear.
+        further_nets: Audio nets beside the first, whose foretold mouths are averaged with its own.
     """
 
     backbone: str
@@ -58,6 +59,7 @@ class ModelShape:
     warp_anchors: int = 0
     net_features: int = 0
     kernel_frames: int = 0
+    further_nets: int = 0
 
 
 class HeadModel(nn.Module):
@@ -66,7 +68,10 @@ class HeadModel(nn.Module):
     Attributes:
         shape: Sizes.
         feature_mean, feature_std: (C,) float32, statistics of the training features.
-        linear_ear, kernel_ear: Foretell the mouth beside the audio net, each as much as the other.
+        audio_net: Gives the audio code, and foretells the mouth.
+        further_nets: Foretell the mouth too, each as much as the audio net: what one alone has learnt by chance
+            differs from net to net.
+        linear_ear, kernel_ear: Foretell the mouth beside the audio nets, each as much as the other.
         ear_share: (M,) float32 in [0, 1], the ears' part in the foretold mouth.
         mouth_gain: (M,) float32, amplification of the foretold mouth.
         closed_mouth: (M,) float32, the mouth at rest.
@@ -97,7 +102,8 @@ class HeadModel(nn.Module):
         """
         super().__init__()
         self.shape = shape
-        self.audio_net = AudioNet(shape.net_features or shape.features, shape.audio_code, max(shape.mouth, 1))
+        self.audio_net = self.fresh_net()
+        self.further_nets = nn.ModuleList(self.fresh_net() for _ in range(shape.further_nets))
         self.linear_ear = LinearEar(shape.features, shape.mouth)
         self.kernel_ear = KernelEar(shape.net_features or shape.features, shape.kernel_frames, shape.mouth)
         self.appearance = nn.Parameter(0.01 * torch.randn(shape.frames, shape.appearance_code))
@@ -126,6 +132,11 @@ class HeadModel(nn.Module):
         size = shape.occupancy_resolution
         self.register_buffer("mask", torch.ones(size, size, size, dtype=torch.bool))
         self.register_buffer("aabb", aabb.clone())
+
+    def fresh_net(self) -> AudioNet:
+        """An audio net of this head's sizes, untrained."""
+        shape = self.shape
+        return AudioNet(shape.net_features or shape.features, shape.audio_code, max(shape.mouth, 1))
 
     @property
     def region(self) -> Region:
@@ -181,8 +192,10 @@ class HeadModel(nn.Module):
         """
         device, shape = self.aabb.device, self.shape
         features, frames = features.to(device), frames.to(device)
-        code, mouth = self.audio_net(features[:, : shape.net_features or shape.features], frames)
-        mouth = mouth[:, : shape.mouth]
+        for_nets = features[:, : shape.net_features or shape.features]
+        code, mouth = self.audio_net(for_nets, frames)
+        others = [net(for_nets, frames)[1] for net in self.further_nets]
+        mouth = torch.stack([mouth, *others]).mean(0)[:, : shape.mouth]
         if bool((self.ear_share > 0).any()):
             ears = self.linear_ear(features, frames)
             if shape.kernel_frames:

@@ -235,7 +235,7 @@ def foretell_unheard(
     lesson: MouthLesson,
     generator: torch.Generator,
     on_step: Callable[[int], None] = lambda _: None,
-) -> Tensor:
+) -> tuple[Tensor, list[AudioNet]]:
     """Foretell each training frame by a net that has not learnt from it or from its neighbourhood.
 
     Args:
@@ -248,16 +248,18 @@ def foretell_unheard(
         on_step: Called with the number of finished steps over all folds.
 
     Returns:
-        (F, M) float, what was foretold of ``mouth[frames]``.
+        foretold: (F, M) float, of ``mouth[frames]``.
+        nets: One a fold.
     """
-    foretold = torch.zeros(len(frames), mouth.shape[1])
+    foretold, nets = torch.zeros(len(frames), mouth.shape[1]), []
     for number, fold in enumerate(folds_of(frames, lesson.folds)):
         net = make_net()
+        nets.append(net)
         done = number * lesson.steps
         teach_mouth(net, features, mouth, fold.kept, lesson, generator, lambda step, done=done: on_step(done + step))  # type: ignore[misc]
         with torch.no_grad():
             foretold[fold.held] = net(features, frames[fold.held])[1]
-    return foretold
+    return foretold, nets
 
 
 def fit_ear(ear: LinearEar, features: Tensor, mouth: Tensor, frames: Tensor, folds: int, leading: int) -> Tensor:

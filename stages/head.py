@@ -216,6 +216,7 @@ def _model_shape(
         features=features.values.shape[1],
         net_features=net_features(features),
         kernel_frames=len(kept_frames(torch.arange(frames))) if settings.mouth_components else 0,
+        further_nets=MouthLesson().folds if settings.mouth_components else 0,
         frames=frames,
         mouth=0 if settings.mouth_components == 0 else max(2, settings.mouth_components),
         audio_code=settings.audio_code,
@@ -319,7 +320,7 @@ def _mouth_lesson(model: HeadModel, clip: Clip, features: AudioFeatures, setting
     generator = torch.Generator().manual_seed(settings.seed)
     voiced, device = torch.from_numpy(features.voiced), model.aabb.device
     heard = Speech(clip.features.cpu(), voiced, clip.mouth, clip.train)
-    ears = (model.audio_net, model.linear_ear, model.kernel_ear)
+    ears = (model.audio_net, model.further_nets, model.linear_ear, model.kernel_ear)
     for ear in ears:
         ear.cpu()
     with _one_thread():

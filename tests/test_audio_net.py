@@ -154,9 +154,11 @@ def test_each_fold_is_foretold_by_a_net_that_has_not_learnt_from_it() -> None:
     def foretell(mouth: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         torch.manual_seed(0)
-        return foretell_unheard(
+        foretold, nets = foretell_unheard(
             lambda: AudioNet(COLUMNS, 16, 3), clip.features, mouth, clip.train, lesson, generator, steps.append
         )
+        assert len(nets) == lesson.folds
+        return foretold
 
     foretold = foretell(clip.mouth)
     assert foretold.shape == (len(clip.train), clip.mouth.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -13,6 +14,7 @@ from radnerf.audio_net import AudioNet
 from radnerf.kernel_ear import MOST_FRAMES, KernelEar, kept_frames
 from radnerf.lesson import Speech, learn_mouth, learn_voice
 from radnerf.linear_ear import LinearEar
+from radnerf.model import HeadModel
 from radnerf.mouth import (
     MouthLesson,
     closed_frames,
@@ -304,3 +306,22 @@ def test_a_lesson_leaves_a_head_that_closes_its_mouth_in_silence() -> None:
         torch.testing.assert_close(one, other)
     half = model.hear(clip.features, frames, torch.full((20,), 0.5))[1]
     torch.testing.assert_close(half, 0.5 * (model.hear(clip.features, frames)[1] + mouth))
+
+
+def test_what_all_audio_nets_foretell_is_averaged() -> None:
+    clip, model = head_clip(), HeadModel(dataclasses.replace(head_model().shape, further_nets=2), head_model().aabb)
+    lesson = MouthLesson(steps=20, folds=2)
+    speech = Speech(clip.features, torch.ones(len(clip.features)), clip.mouth, clip.train)
+    learn_mouth(model, speech, lesson, torch.Generator().manual_seed(0))
+    model.ear_share.zero_()
+    frames = torch.arange(20, 40)
+    with torch.no_grad():
+        nets = [model.audio_net, *model.further_nets]
+        each = torch.stack([net(clip.features, frames)[1] for net in nets])
+        code, mouth = model.hear(clip.features, frames)
+        torch.testing.assert_close(mouth, each.mean(0) * model.mouth_gain)
+        # Every net was taught, each by another part of the clip; the code is the first one's.
+        truth = clip.mouth[frames, 0]
+        assert all(float(torch.corrcoef(torch.stack([one[:, 0], truth]))[0, 1]) > 0.4 for one in each)
+        assert float((each[0] - each[1]).abs().max()) > 1e-3
+        torch.testing.assert_close(code, model.audio_net(clip.features, frames)[0])
