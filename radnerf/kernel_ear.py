@@ -19,6 +19,8 @@ WIDTHS = (0.3, 1.0)
 RIDGES = (0.1, 0.3, 1.0)
 """Penalties that are tried."""
 
+_BLOCK_FRAMES = 1024
+
 
 def kept_frames(frames: Tensor) -> Tensor:
     """The frames that an ear keeps of (F,) int64 ones: all, or evenly spread ones."""
@@ -69,6 +71,10 @@ class KernelEar(nn.Module):
         Returns:
             (B, M) float, standardised units.
         """
+        # Some frames at a time: each is compared with all that are kept.
+        return torch.cat([self._foretold(features, some) for some in torch.split(frames, _BLOCK_FRAMES)])
+
+    def _foretold(self, features: Tensor, frames: Tensor) -> Tensor:
         around = frame_surroundings(features[:, : self.columns], frames, REACH)
         apart = _apart(around, self.heard)
         foretold = [torch.exp(-width * apart) @ column for width, column in zip(self.width, self.weight.T, strict=True)]

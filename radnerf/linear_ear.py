@@ -13,6 +13,8 @@ REACH = 3
 MOST_FRAMES = 2500
 """Frames that are learnt from at most, evenly spread; the time grows with their square."""
 
+_BLOCK_FRAMES = 4096
+
 
 def frame_surroundings(features: Tensor, frames: Tensor, reach: int = REACH) -> Tensor:
     """The features of a frame and of its neighbours, each the mean of the two rows that meet at the frame's instant.
@@ -72,7 +74,8 @@ class LinearEar(nn.Module):
         Returns:
             (B, M) float, standardised units.
         """
-        return frame_surroundings(features, frames) @ self.weight + self.offset
+        some = torch.split(frames, _BLOCK_FRAMES)
+        return torch.cat([frame_surroundings(features, block) @ self.weight for block in some]) + self.offset
 
     def fit(self, features: Tensor, mouth: Tensor, frames: Tensor, ridge: float, weights: Tensor) -> None:
         """Learn from some frames, in closed form.

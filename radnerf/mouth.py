@@ -24,6 +24,7 @@ _TRUSTED_AGREEMENT = 0.4
 _SILENT_FRAMES = 8
 _CLOSED_QUANTILE = 0.25
 _STRETCH_FRAMES = 50
+_BLOCK_FRAMES = 1 << 13
 
 
 def mouth_components(opening: Tensor, width: Tensor, shape: Tensor, known: Tensor, components: int) -> Tensor:
@@ -42,20 +43,32 @@ def mouth_components(opening: Tensor, width: Tensor, shape: Tensor, known: Tenso
     """
     plain = torch.stack([opening, width], dim=1).double()
     plain = (plain - plain[known].mean(0)) / plain[known].std(0).clamp(min=1e-8)
-    lips = shape.flatten(1).double()
-    lips = lips - lips[known].mean(0)
-    explained = torch.linalg.lstsq(plain[known], lips[known]).solution
-    rest = lips - plain @ explained
     result = torch.zeros(len(plain), components, dtype=plain.dtype)
     result[:, :2] = plain
-    if components > 2:
-        _, _, axes = torch.linalg.svd(rest[known], full_matrices=False)
-        axes = axes[: components - 2]
-        # The sign of a principal axis is arbitrary: fix it, so that equal clips make equal codes everywhere.
-        largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
-        scores = rest @ (axes * torch.sign(largest)).T
-        result[:, 2 : 2 + len(axes)] = scores / scores[known].std(0).clamp(min=1e-8)
-    return (result.float() * 1e4).round() / 1e4
+    if components == 2:
+        return _rounded(result)
+    lips, learnt = shape.flatten(1), torch.nonzero(known)[:, 0]
+    # Block by block: a clip of hours has more landmarks than should be held twice.
+    middle = sum(lips[some].double().sum(0) for some in torch.split(learnt, _BLOCK_FRAMES)) / len(learnt)
+    squares = torch.zeros(lips.shape[1] + 2, lips.shape[1] + 2, dtype=plain.dtype)
+    for some in torch.split(learnt, _BLOCK_FRAMES):
+        both = torch.cat([plain[some], lips[some].double() - middle], dim=1)
+        squares += both.T @ both
+    explained = torch.linalg.lstsq(squares[:2, :2], squares[:2, 2:]).solution
+    # The eigenvectors of what is left of the lips' covariance, the greatest first.
+    axes = torch.linalg.eigh(squares[2:, 2:] - squares[2:, :2] @ explained).eigenvectors.T.flip(0)[: components - 2]
+    # The sign of a principal axis is arbitrary: fix it, so that equal clips make equal codes everywhere.
+    axes = axes * torch.sign(axes.gather(1, axes.abs().argmax(1, keepdim=True)))
+    for some in torch.split(torch.arange(len(plain)), _BLOCK_FRAMES):
+        rest = lips[some].double() - middle - plain[some] @ explained
+        result[some, 2 : 2 + len(axes)] = rest @ axes.T
+    result[:, 2:] /= result[known, 2:].std(0).clamp(min=1e-8)
+    return _rounded(result)
+
+
+def _rounded(components: Tensor) -> Tensor:
+    """To four digits, as float32."""
+    return (components.float() * 1e4).round() / 1e4
 
 
 @dataclass(frozen=True)
