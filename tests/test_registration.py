@@ -12,7 +12,7 @@ from radnerf.sway import displacement
 from stages.vision.bending import bent, body_bend, body_sway
 from stages.vision.registration import shifted
 
-SIDE = 96
+SIDE = 160
 
 
 @pytest.fixture(scope="module")

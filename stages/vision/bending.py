@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from radnerf.sway import NODES, displacement, influence
+from radnerf.sway import NODES, influence
 from stages.vision.registration import body_shift
 
 Float32 = npt.NDArray[np.float32]
@@ -24,11 +25,11 @@ _SOLID = 250  # of 255: the torso's alpha where nothing of the background shines
 _FILLED = 24  # of 255: a torso further than this from the frame was filled in
 _SMOOTHING_PX = 1.0
 _ROUNDS = 6
-_STILL_PX = 0.02  # a round that moves nothing further than this is the last
-_NOISE = 6.0  # of 255: by how much a picture may differ from the usual one where nothing moved
-_SPREAD = 0.05  # of the picture's side: by how much neighbouring control points differ, where nothing is seen of them
-_FARTHEST = 0.12  # of the picture's side
-_LEAST_PIXELS = 200
+_STILL_PX = 0.05  # a round that moves nothing further than this is the last
+_NOISE = 3.0  # of 255: by how much a picture may differ from the usual one where nothing moved
+_SPREAD = 0.018  # of the picture's side: by how much neighbouring control points differ, where nothing is seen of them
+_FARTHEST = 0.3  # of the picture's side
+_LEAST_PIXELS = 60
 _LEAST_GAIN = 0.2
 
 
@@ -63,9 +64,9 @@ def bent(picture: npt.NDArray[Scalar], control: Float32) -> npt.NDArray[Scalar]:
         control: (3, 3, 2) float32, control points (see ``radnerf.sway``).
     """
     size = len(picture)
-    source = _places(size)
-    source = (source - displacement(torch.from_numpy(control), source)).reshape(size, size, 2) * size - 0.5
-    across, down = (np.ascontiguousarray(axis) for axis in source.numpy().transpose(2, 0, 1))
+    moved = size * (_influence(size) @ control.reshape(NODES * NODES, 2)).reshape(size, size, 2)
+    pixels = np.arange(size, dtype=np.float32)
+    across, down = pixels[None] - moved[..., 0], pixels[:, None] - moved[..., 1]
     result: npt.NDArray[Scalar] = cv2.remap(picture, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return result
 
@@ -86,9 +87,11 @@ def body_bend(template: Float32, grey: Float32, mask: UInt8) -> Float32:
     size, points = len(grey), NODES * NODES
     shift = body_shift(template, grey, mask)
     inner = cv2.erode(mask, np.ones((5, 5), np.uint8)) > 0
+    # Every other row and column tells enough: the pictures are smooth.
+    inner[1::2] = inner[:, 1::2] = False
     if not shift.any() or np.count_nonzero(inner) < _LEAST_PIXELS:
         return np.broadcast_to(shift, (NODES, NODES, 2)).astype(np.float32)
-    weights = influence(_places(size)[torch.from_numpy(inner.reshape(-1))]).numpy().astype(np.float64)
+    weights = _influence(size)[inner.reshape(-1)].astype(np.float64)
     prior = np.zeros((2 * points + 2, 2 * points + 2))
     prior[:points, :points] = prior[points:-2, points:-2] = _likeness_of_neighbours()
     seen = grey[inner].astype(np.float64)
@@ -112,11 +115,13 @@ def body_bend(template: Float32, grey: Float32, mask: UInt8) -> Float32:
     return control.reshape(NODES, NODES, 2).astype(np.float32)
 
 
-def _places(size: int) -> torch.Tensor:
-    """The middles of a picture's pixels, (S * S, 2) float32, x and y over its side."""
+@lru_cache(maxsize=2)
+def _influence(size: int) -> Float32:
+    """How much each control point moves each pixel, (S * S, 9)."""
     along = (torch.arange(size) + 0.5) / size
     down, across = torch.meshgrid(along, along, indexing="ij")
-    return torch.stack([across, down], dim=-1).reshape(-1, 2)
+    result: Float32 = influence(torch.stack([across, down], dim=-1)).reshape(-1, NODES * NODES).numpy()
+    return result
 
 
 def _likeness_of_neighbours() -> Float64:
