@@ -241,6 +241,8 @@ def _arguments(folder: Path, targets: list[Path], execution: Execution) -> list[
         "--nocolor",
         *(("--profile", execution.profile) if execution.profile else ("--resources", f"gpu={execution.gpu_jobs}")),
         *("--rerun-triggers", "mtime"),
+        # The usual scheduler weighs which temporary files go soonest, for a second a job; no rule makes any.
+        *("--scheduler", "greedy"),
         *(() if said else ("--cores", "all")),
         *(_shared_cores(execution.gpu_jobs) if execution.gpu_jobs > 1 and not said else ()),
         *(("--keep-going",) if execution.keep_going else ()),

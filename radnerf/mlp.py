@@ -37,7 +37,7 @@ class ConditionedMLP(nn.Module):
         widths = [width_in + width_condition, *[width_hidden] * (layers - 1), width_out]
         self.width_in = width_in
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.empty(after, before).uniform_(-1, 1) * math.sqrt(6 / (before + after)))
+            nn.Parameter(torch.empty(after, before).uniform_(-1, 1).mul_(math.sqrt(6 / (before + after))))
             for before, after in pairwise(widths)
         )
 

@@ -106,7 +106,7 @@ class HeadModel(nn.Module):
         self.further_nets = nn.ModuleList(self.fresh_net() for _ in range(shape.further_nets))
         self.linear_ear = LinearEar(shape.features, shape.mouth)
         self.kernel_ear = KernelEar(shape.net_features or shape.features, shape.kernel_frames, shape.mouth)
-        self.appearance = nn.Parameter(0.01 * torch.randn(shape.frames, shape.appearance_code))
+        self.appearance = nn.Parameter(torch.randn(shape.frames, shape.appearance_code).mul_(0.01))
         condition = shape.audio_code + shape.mouth
         if shape.backbone == "nerf":
             self.fields = nn.ModuleList(NerfField(aabb, condition, shape.appearance_code) for _ in range(2))
