@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,14 +19,10 @@ from cli.options import (
     Quiet,
     SubjectName,
     examples,
-    read_backend,
-    read_device,
-    read_home,
 )
-from cli.speech_plan import check_trained, read_background, read_view
-from cli.subject import load_record
+from cli.speech_plan import read_background, read_view
+from cli.window import Port, ShowPage, find_sitter, open_browser
 from stages.errors import BadInput, Interrupted
-from stages.workspace import open_subject
 
 if TYPE_CHECKING:
     from stages.window.server import Door
@@ -80,8 +75,8 @@ def live(
         bool, typer.Option("--drop/--no-drop", help="Leave pictures out when late, or make the input wait.")
     ] = True,
     seconds: Annotated[float, typer.Option("--seconds", min=0, help="End after so much sound; 0 goes on.")] = 0.0,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of the page; 0 for any free one.")] = 0,
-    show: Annotated[bool, typer.Option("--open/--no-open", help="Show the page in the browser.")] = True,
+    port: Port = 0,
+    show: ShowPage = True,
     backend: BackendName = "auto",
     device: DeviceName = "auto",
     home: Home = Path(),
@@ -100,19 +95,15 @@ def live(
         raise BadInput(
             "--input - reads sound, and a terminal gives none", hint="pipe 16-bit mono PCM at 16 kHz into it"
         )
-    workspace = open_subject(read_home(home), subject)
-    check_trained(workspace)
-    consent = load_record(workspace.subject).consent
-    backend, device = read_backend(backend), read_device(device)
+    sitter = find_sitter(home, subject, backend=backend, device=device)
     colour, picture = read_background(background)
     turn = tuple(read_view(view))
 
     import stages.live
-    from stages.api import load
     from stages.live_output import read_target
 
     target = None if output == "window" else read_target(output)
-    portrait = load(workspace.root, backend=backend, device=device)
+    portrait = sitter.load()
     side = size or portrait.size_px
     wish = stages.live.LiveWish(
         source=source,
@@ -124,13 +115,13 @@ def live(
         drops=drop,
         seconds=seconds,
         port=port,
-        consent=consent,
+        consent=sitter.consent,
     )
 
     def opened(door: Door) -> None:
         Console().remark(door.address if source != "ws" else f"{door.address}\nsound: {_socket(door)}")
-        if show and target is None and not webbrowser.open(door.address):
-            console.remark("no browser was found; open the address yourself")
+        if show and target is None:
+            open_browser(door.address, console)
 
     found = stages.live.run(portrait, wish, opened=opened, report=lambda figures: console.remark(_words(figures)))
     interrupted = found.pop("interrupted")

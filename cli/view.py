@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,14 +18,9 @@ from cli.options import (
     Quiet,
     SubjectName,
     examples,
-    read_backend,
-    read_device,
-    read_home,
 )
-from cli.speech_plan import check_trained
-from cli.subject import load_record
+from cli.window import Port, ShowPage, find_sitter, open_browser
 from stages.errors import Interrupted
-from stages.workspace import open_subject
 
 if TYPE_CHECKING:
     from stages.window.server import Door
@@ -45,8 +39,8 @@ def view(
         list[Path] | None,
         typer.Option("--speech", metavar="FILE", help="A sound to play, beside earlier speeches; may be repeated."),
     ] = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of the page; 0 for any free one.")] = 0,
-    show: Annotated[bool, typer.Option("--open/--no-open", help="Show the page in the browser.")] = True,
+    port: Port = 0,
+    show: ShowPage = True,
     size: Annotated[
         int | None,
         typer.Option(
@@ -64,13 +58,9 @@ def view(
     The page is served to this machine alone, at an address that nobody guesses. Ctrl-C ends it.
     """
     console = Console(json=as_json, quiet=quiet)
-    workspace = open_subject(read_home(home), subject)
-    check_trained(workspace)
-    consent = load_record(workspace.subject).consent
-    backend, device = read_backend(backend), read_device(device)
+    sitter = find_sitter(home, subject, backend=backend, device=device)
 
     import stages.view
-    from stages.api import load
     from stages.window.server import check_packages
 
     check_packages()
@@ -78,11 +68,11 @@ def view(
     def opened(door: Door) -> None:
         Console(json=as_json).result({"address": door.address}, f"{door.address}\nCtrl-C ends it")
         sys.stdout.flush()
-        if show and not webbrowser.open(door.address):
-            console.remark("no browser was found; open the address yourself")
+        if show:
+            open_browser(door.address, console)
 
-    portrait = load(workspace.root, backend=backend, device=device)
+    portrait = sitter.load()
     try:
-        stages.view.run(portrait, speech or [], consent=consent, size_px=size or 0, port=port, opened=opened)
+        stages.view.run(portrait, speech or [], consent=sitter.consent, size_px=size or 0, port=port, opened=opened)
     except KeyboardInterrupt as error:
         raise Interrupted("the window is closed") from error

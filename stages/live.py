@@ -19,7 +19,7 @@ import numpy.typing as npt
 from stages.api import Portrait
 from stages.colours import Colour
 from stages.errors import BadInput
-from stages.formats import SAMPLE_RATE_HZ
+from stages.formats import FPS, SAMPLE_RATE_HZ
 from stages.live_clock import Delays, Due, FrameClock
 from stages.live_hearing import DELAY_SAMPLES, FRAME_SAMPLES, LiveHearing, check_live
 from stages.live_output import LiveEncoder, Target
@@ -178,9 +178,14 @@ class Show:
                 self._output.picture(frames - 1, self._picture, left - 1)
                 self._dropped += left
             return
+        told, ended_s = self._hearing.frames_ready, self._clock()
         self._hearing.end()
-        while self.catch_up():
-            pass
+        while self._frames.next_frame < frames:
+            # What waited for sound that never comes falls due one by one, and is left out only where it is late.
+            passed = told + int((self._clock() - ended_s) * FPS)
+            due = self._frames.due(min(max(passed, self._frames.next_frame + 1), frames))
+            if due is not None:
+                self._show(due)
 
     @property
     def seconds(self) -> float:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import threading
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
 from stages.formats import AudioFeatures
@@ -14,6 +18,7 @@ from stages.head_file import load_head, save_head
 from stages.settings import HeadSettings
 from stages.sound.logmel import BANDS
 from stages.workspace import Workspace
+from tests.cli_harness import Shell
 from tests.speaking_subject import make_speaking_subject
 from tests.tiny_subject import FRAMES, SIZE_PX, make_features
 
@@ -65,3 +70,14 @@ def make_live_subject(home: Path, name: str = "anna") -> Workspace:
                     weight.mul_(2.0)
     save_head(workspace.head, head, HeadSettings(size_px=SIZE_PX), dataclasses.replace(make_features(2)))
     return workspace
+
+
+def speak_live(shell: Shell, monkeypatch: pytest.MonkeyPatch, sound: bytes, *words: str) -> tuple[int, str, str]:
+    """``radnerf live`` with sound on its standard input."""
+    read, write = os.pipe()
+    threading.Thread(target=lambda: (os.write(write, sound), os.close(write)), daemon=True).start()
+    stream = os.fdopen(read, "rb")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=stream, isatty=lambda: False))
+    answer = shell("live", "anna", "--input", "-", "--device", "cpu", "--backend", "reference", *words)
+    stream.close()
+    return answer.code, answer.out, answer.err

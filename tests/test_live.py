@@ -44,7 +44,7 @@ from stages.window.broadcast import MOST_SOUND_BYTES, PICTURE, SOUND, WORDS, Lis
 from stages.window.server import Door
 from stages.workspace import Workspace
 from tests.cli_harness import Shell, shell
-from tests.live_subject import make_live_subject, pcm, speech_like
+from tests.live_subject import make_live_subject, pcm, speak_live, speech_like
 
 __all__ = ["shell"]
 
@@ -379,17 +379,6 @@ def test_an_encoder_that_fails_says_why_and_not_the_streams_key() -> None:
     with pytest.raises(RadnerfError, match="cannot be written") as caught:
         feed()
     assert "secret-key" not in str(caught.value).split(":", 3)[0]
-
-
-def speak_live(shell: Shell, monkeypatch: pytest.MonkeyPatch, sound: bytes, *words: str) -> tuple[int, str, str]:
-    """``radnerf live`` with sound on its standard input."""
-    read, write = os.pipe()
-    threading.Thread(target=lambda: (os.write(write, sound), os.close(write)), daemon=True).start()
-    stream = os.fdopen(read, "rb")
-    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=stream, isatty=lambda: False))
-    answer = shell("live", "anna", "--input", "-", "--device", "cpu", "--backend", "reference", *words)
-    stream.close()
-    return answer.code, answer.out, answer.err
 
 
 def test_a_piped_speech_becomes_a_signed_file_in_step(

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import HTMLResponse, Response
 
-from stages.provenance import NOTICE
 from stages.window.broadcast import Broadcast, Listener
-from stages.window.page import fill, script
+from stages.window.page import Page, fill, script
 
 
 def live_app(
@@ -28,13 +27,7 @@ def live_app(
         port: Of the server.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    texts = {
-        "name": name,
-        "about": "live",
-        "notice": NOTICE,
-        "consent": f"Consent: {consent}" if consent else "No consent note was given.",
-    }
-    html, policy = fill("live", texts, {"speak": speak is not None}, port)
+    html, policy = fill(Page("live", name, "live", consent, {"speak": speak is not None}), port)
 
     @app.get("/")
     async def page() -> HTMLResponse:

@@ -10,8 +10,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from radnerf.facing import BEYOND_DEG
 from stages.errors import BadInput
-from stages.provenance import NOTICE
-from stages.window.page import fill
+from stages.window.page import Page, fill
 from stages.window.puppet import Puppet
 from stages.window.session import Session
 from stages.window.speeches import Library
@@ -35,7 +34,9 @@ def view_app(puppet: Puppet, library: Library, artist: Executor, size_px: int, c
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     still_px = size_px or min(2 * puppet.portrait.size_px, 512)
-    html, policy = fill("view", _texts(puppet, consent), _told(puppet, library, size_px), port)
+    name, trained_px = puppet.portrait.name, puppet.portrait.size_px
+    about = f"a portrait trained at {trained_px} × {trained_px}"
+    html, policy = fill(Page("view", name, about, consent, _told(puppet, library, size_px)), port)
 
     @app.get("/")
     async def page() -> HTMLResponse:
@@ -67,16 +68,6 @@ def view_app(puppet: Puppet, library: Library, artist: Executor, size_px: int, c
         await Session(puppet, library, artist, still_px).run(socket)
 
     return app
-
-
-def _texts(puppet: Puppet, consent: str) -> dict[str, str]:
-    portrait = puppet.portrait
-    return {
-        "name": portrait.name,
-        "about": f"a portrait trained at {portrait.size_px} × {portrait.size_px}",
-        "notice": NOTICE,
-        "consent": f"Consent: {consent}" if consent else "No consent note was given.",
-    }
 
 
 def _told(puppet: Puppet, library: Library, size_px: int) -> dict[str, object]:
