@@ -18,6 +18,7 @@ ANCHOR_BANDS = 3
 MAX_OFFSET = 0.25
 """Farthest that a pixel may be deformed, in picture sides."""
 
+_FIRST_OFFSETS = 0.01
 _FIRST_ANCHORS_CM = ((-8.0, -14.0, -6.0), (8.0, -14.0, -6.0), (0.0, -10.0, 2.0))
 
 
@@ -75,6 +76,9 @@ class TorsoModel(nn.Module):
         told = 2 * shape.anchors * (1 + 2 * ANCHOR_BANDS) + shape.appearance_code
         coordinate = 2 * (1 + 2 * COORDINATE_BANDS)
         self.offset_net = ConditionedMLP(coordinate, told, shape.hidden_width, 2, layers=3)
+        with torch.no_grad():
+            # The first steps paint where things are: a picture learnt under a scramble of offsets keeps its tears.
+            self.offset_net.weights[-1].mul_(_FIRST_OFFSETS)
         self.plane = HashGrid(shape.plane)
         self.colour_net = ConditionedMLP(
             shape.plane.output_width, shape.appearance_code, shape.hidden_width, 4, layers=3
