@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from radnerf.agreement import correlation
 from radnerf.grid import GridSpec
 from radnerf.kernel_ear import kept_frames
 from radnerf.lesson import Speech, learn_mouth, learn_voice
 from radnerf.model import HeadModel, ModelShape
-from radnerf.mouth import MouthLesson, correlation, mouth_components
+from radnerf.mouth import MouthLesson, mouth_components
 from stages.formats import FPS, AudioFeatures, Track
 from stages.hearing import net_features
 from stages.settings import HeadSettings

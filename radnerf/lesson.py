@@ -8,18 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from radnerf.agreement import correlation
+from radnerf.ear_choice import ear_share, fit_ear, fit_kernel_ear
 from radnerf.model import HeadModel
-from radnerf.mouth import (
-    MouthLesson,
-    amplitude_gain,
-    closed_frames,
-    correlation,
-    ear_share,
-    fit_ear,
-    fit_kernel_ear,
-    foretell_unheard,
-    teach_mouth,
-)
+from radnerf.mouth import MouthLesson, amplitude_gain, closed_frames, foretell_unheard, teach_mouth
 from radnerf.silence import mouth_gate
 from radnerf.voice import VoiceMeter
 

@@ -10,20 +10,14 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from radnerf.agreement import correlation, correlation_within
 from radnerf.audio_net import AudioNet
+from radnerf.ear_choice import ear_share, fit_ear, fit_kernel_ear
 from radnerf.kernel_ear import MOST_FRAMES, KernelEar, kept_frames
 from radnerf.lesson import Speech, learn_mouth, learn_voice
 from radnerf.linear_ear import LinearEar
 from radnerf.model import HeadModel
-from radnerf.mouth import (
-    MouthLesson,
-    closed_frames,
-    correlation,
-    correlation_within,
-    ear_share,
-    fit_ear,
-    fit_kernel_ear,
-)
+from radnerf.mouth import MouthLesson, closed_frames
 from radnerf.silence import mouth_gate
 from radnerf.voice import Voice, VoiceMeter, matched
 from stages.sound.activity import activity
