@@ -107,7 +107,7 @@ def batch(
     A list has a row for each video, with the columns subject, speech, output and options; any option of
     'radnerf speak' may be a column of its own. A row means what the same words mean after 'radnerf speak'. Bad
     rows are refused before any work starts; a speech that turns out bad fails alone. The same command again does
-    only what is missing or stale. Ends with 1 when a job failed.
+    only what is missing or stale. Ends with 1 when a job failed. What follows '--' is passed on to Snakemake.
     """
     began = time.monotonic()
     console = Console(json=as_json, quiet=quiet)

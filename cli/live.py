@@ -69,12 +69,21 @@ def live(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option("--size", min=16, max=2048, help="Side of the pictures in pixels.", rich_help_panel=LOOKING),
+        typer.Option(
+            "--size",
+            metavar="PIXELS",
+            min=16,
+            max=2048,
+            help="Side of the pictures.  [default: as trained]",
+            rich_help_panel=LOOKING,
+        ),
     ] = None,
     drop: Annotated[
         bool, typer.Option("--drop/--no-drop", help="Leave pictures out when late, or make the input wait.")
     ] = True,
-    seconds: Annotated[float, typer.Option("--seconds", min=0, help="End after so much sound; 0 goes on.")] = 0.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="SECONDS", min=0, help="End after so much sound; 0 goes on.")
+    ] = 0.0,
     port: Port = 0,
     show: ShowPage = True,
     backend: BackendName = "auto",

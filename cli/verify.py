@@ -31,7 +31,7 @@ ABSENT = 3
 
 def verify(
     videos: Annotated[
-        list[Path], typer.Argument(metavar="VIDEO...", help="MP4 files from anywhere.", show_default=False)
+        list[Path], typer.Argument(metavar="VIDEO...", help="MP4 or MOV files, from anywhere.", show_default=False)
     ],
     as_json: AsJson = False,
 ) -> None:

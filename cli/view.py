@@ -44,7 +44,12 @@ def view(
     size: Annotated[
         int | None,
         typer.Option(
-            "--size", min=16, max=1024, help="Largest side of the pictures, in pixels.", rich_help_panel=LOOKING
+            "--size",
+            metavar="PIXELS",
+            min=16,
+            max=1024,
+            help="Largest side of the pictures.  [default: twice the trained, 512 at most]",
+            rich_help_panel=LOOKING,
         ),
     ] = None,
     backend: BackendName = "auto",

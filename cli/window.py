@@ -18,7 +18,9 @@ from stages.workspace import Workspace, open_subject
 if TYPE_CHECKING:
     from stages.api import Portrait
 
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Of the page; 0 for any free one.")]
+Port = Annotated[
+    int, typer.Option("--port", metavar="NUMBER", min=0, max=65535, help="Of the page; 0 for any free one.")
+]
 ShowPage = Annotated[bool, typer.Option("--open/--no-open", help="Show the page in the browser.")]
 
 

@@ -37,6 +37,7 @@ def test_a_page_tells_everything(shell: Shell, name: str) -> None:
     assert all(f"radnerf {name}" in line for line in lines)
     assert [line.split()[0] for line in codes.splitlines() if line.strip()][:3] == ["0", "1", "2"]
     assert max(map(len, page.splitlines())) <= 120
+    assert not re.search(r"<[a-z ]+>", page), "a type says less than a name"
 
 
 def test_options_are_grouped_and_common_ones_come_last(shell: Shell) -> None:
