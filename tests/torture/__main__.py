@@ -62,7 +62,9 @@ def main() -> int:
         print(inputs, flush=True)
         (folder / "kills").mkdir()
         tally = torture(folder / "kills", asked.kills, asked.seed)
+        print(tally.table(), flush=True)
         speech, speech_well = long_run("long_speech", asked.speech_minutes, folder / "speech")
+        print(speech, flush=True)
         clip, clip_well = long_run("long_clip", asked.clip_minutes, folder / "clip")
     print("\n\n".join(["", inputs, tally.table(), speech, clip]))
     return 0 if inputs_well and tally.well and speech_well and clip_well else 1
