@@ -114,6 +114,17 @@ def test_phonemes_follow_each_other_without_gaps(spoken: speech.Speech) -> None:
     np.testing.assert_allclose(starts[1:], ends[:-1], atol=1e-9)
 
 
+@pytest.mark.parametrize("duration_s", [5.0, 20.0, 33.0, 60.0])
+def test_the_end_that_portraits_are_compared_on_is_spoken(duration_s: float) -> None:
+    said = speech.speak_for(duration_s, 0, speech.Voice())
+    last = max(phoneme.end_s for phoneme in said.phonemes if phoneme.symbol)
+    assert duration_s - 0.6 < last < duration_s
+    held_out = np.abs(said.samples[-round(duration_s / 11 * speech.SAMPLE_RATE_HZ) :])
+    blocks = held_out[: len(held_out) // 441 * 441].reshape(-1, 441).max(1)
+    assert np.mean(blocks > 0.02) > 0.4
+    assert held_out[-100:].max() == 0
+
+
 def test_short_clip_still_speaks() -> None:
     short = speech.speak_for(1.5, 0, speech.Voice())
     assert len(short.samples) == round(1.5 * speech.SAMPLE_RATE_HZ)

@@ -17,6 +17,7 @@ from stages.errors import RadnerfError
 
 SAMPLE_RATE_HZ = 22050
 _LEAD_IN_S = 0.4
+_LEAD_OUT_S = 0.2
 _PAUSE_S = (0.25, 0.9)
 
 
@@ -109,7 +110,8 @@ def speak_for(duration_s: float, seed: int, voice: Voice) -> Speech:
     """Speak varied sentences, with pauses between them, for exactly this long.
 
     Sentences come in a seeded order, each once until all have been said; what does not fit is left out (a clip too
-    short for any has the beginning of one), and the clip begins and ends in silence.
+    short for any has the beginning of one). The pauses are stretched until the last sentence ends just before the clip
+    does, since its end is what portraits are compared on; the clip begins and ends in silence.
 
     Args:
         duration_s: Length wanted; about four minutes of English pass before a sentence comes again.
@@ -126,25 +128,30 @@ def speak_for(duration_s: float, seed: int, voice: Voice) -> Speech:
     texts = sentences_for(voice.name)
     spoken = speak(texts, voice)
     total = round(duration_s * SAMPLE_RATE_HZ)
-    samples = np.zeros(total, dtype=np.float32)
-    phonemes: list[Phoneme] = []
+    last = total - round(_LEAD_OUT_S * SAMPLE_RATE_HZ)
     at = min(round(_LEAD_IN_S * SAMPLE_RATE_HZ), total // 8)
     order: list[int] = []
-    while at < total:
+    parts: list[tuple[int, Speech]] = []
+    while at < last:
         order = order or [0, *(1 + random.permutation(len(spoken) - 1)).tolist()]
-        room = total - at - round(0.2 * SAMPLE_RATE_HZ)
-        fitting = next((n for n in order if len(spoken[n].samples) <= room), None)
+        fitting = next((n for n in order if len(spoken[n].samples) <= last - at), None)
         if fitting is not None:
             order.remove(fitting)
             part = spoken[fitting]
-        elif not phonemes and room > 0:
-            part = _beginning(spoken[order[0]], room)
+        elif not parts:
+            part = _beginning(spoken[order[0]], last - at)
         else:
             break
+        parts.append((at, part))
+        at += len(part.samples) + round(random.uniform(*_PAUSE_S) * SAMPLE_RATE_HZ)
+    samples = np.zeros(total, dtype=np.float32)
+    phonemes: list[Phoneme] = []
+    left = last - (parts[-1][0] + len(parts[-1][1].samples)) if parts else 0
+    for number, (begin, part) in enumerate(parts):
+        at = begin + left * (number + 1) // len(parts)
         samples[at : at + len(part.samples)] = part.samples
         start_s = at / SAMPLE_RATE_HZ
         phonemes += [Phoneme(p.symbol, start_s + p.start_s, start_s + p.end_s) for p in part.phonemes]
-        at += len(part.samples) + round(random.uniform(*_PAUSE_S) * SAMPLE_RATE_HZ)
     return Speech(samples, _without_gaps(phonemes, duration_s))
 
 
