@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 import stages.audio
 import stages.frames
 from cli.subject import MIGRATIONS, load_record, save_record
+from stages.checkpoint import VERSION
 from stages.formats import Track
 from stages.workspace import Workspace
 from tests import tiny_subject
@@ -161,7 +162,9 @@ def _other_kind(path: Path) -> None:
 
 
 def _newer(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'\\"version\\": 1', b'\\"version\\": 7'))
+    ours = f'\\"version\\": {VERSION}'.encode()
+    assert ours in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(ours, b'\\"version\\": 7'))
 
 
 def _giant(path: Path) -> None:
@@ -206,7 +209,7 @@ MODELS: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("pickle for a head", "head", _pickle, "{path} is damaged: "),
     ("another program's weights", "head", _foreign, "{path} is damaged: "),
     ("torso for a head", "head", _other_kind, "{path} holds no head (delete it"),
-    ("later version", "head", _newer, "{path} has version 7, and this radnerf reads 1 (use"),
+    ("later version", "head", _newer, f"{{path}} has version 7, and this radnerf reads {VERSION} (use"),
     ("header that asks for more", "head", _giant, "{path} is damaged: appearance has shape (30, 4), not (99, 4)"),
     ("folder for a head", "head", _folder, "{path} is damaged: "),
     ("link to elsewhere", "head", _outside, "{path} is a link that leads out of the subject (put"),
