@@ -71,8 +71,10 @@ class TorsoModel(nn.Module):
         self.shape = shape
         first = torch.tensor(_FIRST_ANCHORS_CM)
         repeats = -(-shape.anchors // len(first))
-        self.anchors = nn.Parameter(first.repeat(repeats, 1)[: shape.anchors] + 0.1 * torch.randn(shape.anchors, 3))
-        self.appearance = nn.Parameter(0.01 * torch.randn(shape.frames, shape.appearance_code))
+        first = first.repeat(repeats, 1)[: shape.anchors]
+        # In place: a product on the meta device, where sizes are checked, makes torch import its compiler.
+        self.anchors = nn.Parameter(torch.randn(shape.anchors, 3).mul_(0.1).add_(first))
+        self.appearance = nn.Parameter(torch.randn(shape.frames, shape.appearance_code).mul_(0.01))
         told = 2 * shape.anchors * (1 + 2 * ANCHOR_BANDS) + shape.appearance_code
         coordinate = 2 * (1 + 2 * COORDINATE_BANDS)
         self.offset_net = ConditionedMLP(coordinate, told, shape.hidden_width, 2, layers=3)
