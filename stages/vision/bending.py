@@ -42,7 +42,8 @@ def body_sway(read: Callable[[int], tuple[UInt8, UInt8]], count: int, train: npt
         train: (F,) int64, the frames that the usual place is taken from.
 
     Returns:
-        (N, 3, 3, 2) float32, control points (see ``radnerf.sway``); zero where nothing certain can be said.
+        (N, 3, 3, 2) float32, control points (see ``radnerf.sway``); between frames of which something certain can be
+        said it passes evenly, and without any such frame it is zero.
     """
     some = [int(index) for index in train[:: max(1, len(train) // _TEMPLATE_FRAMES)]]
     usual = np.median(np.stack([read(index)[1][..., :3] for index in some]), axis=0)
@@ -51,9 +52,16 @@ def body_sway(read: Callable[[int], tuple[UInt8, UInt8]], count: int, train: npt
     stilled = []
     for index in some:
         grey, mask = _shown(*read(index))
-        stilled.append(bent(grey, -body_bend(template, grey, mask)))
+        control = body_bend(template, grey, mask)
+        stilled.append(grey if control is None else bent(grey, -control))
     template = np.median(np.stack(stilled), axis=0)
-    return np.stack([body_bend(template, *_shown(*read(index))) for index in range(count)])
+    found = [body_bend(template, *_shown(*read(index))) for index in range(count)]
+    certain = [index for index, control in enumerate(found) if control is not None]
+    if not certain:
+        return np.zeros((count, NODES, NODES, 2), np.float32)
+    known = np.stack([control.reshape(-1) for control in found if control is not None])
+    numbers = [np.interp(np.arange(count), certain, column) for column in known.T]
+    return np.stack(numbers, axis=1).reshape(count, NODES, NODES, 2).astype(np.float32)
 
 
 def bent(picture: npt.NDArray[Scalar], control: Float32) -> npt.NDArray[Scalar]:
@@ -71,7 +79,7 @@ def bent(picture: npt.NDArray[Scalar], control: Float32) -> npt.NDArray[Scalar]:
     return result
 
 
-def body_bend(template: Float32, grey: Float32, mask: UInt8) -> Float32:
+def body_bend(template: Float32, grey: Float32, mask: UInt8) -> Float32 | None:
     """The displacement that brings a template onto a picture: least squares, step by step (Lucas and Kanade, 1981).
 
     The light may differ by a factor and a constant. Control points that nothing is seen of follow their neighbours.
@@ -82,14 +90,16 @@ def body_bend(template: Float32, grey: Float32, mask: UInt8) -> Float32:
         mask: (S, S) uint8, 1 where the picture shows the body.
 
     Returns:
-        (3, 3, 2) float32, control points (see ``radnerf.sway``); zero where nothing certain can be said.
+        (3, 3, 2) float32, control points (see ``radnerf.sway``); None where nothing certain can be said.
     """
     size, points = len(grey), NODES * NODES
     shift = body_shift(template, grey, mask)
     inner = cv2.erode(mask, np.ones((5, 5), np.uint8)) > 0
     # Every other row and column tells enough: the pictures are smooth.
     inner[1::2] = inner[:, 1::2] = False
-    if not shift.any() or np.count_nonzero(inner) < _LEAST_PIXELS:
+    if not shift.any():
+        return None
+    if np.count_nonzero(inner) < _LEAST_PIXELS:
         return np.broadcast_to(shift, (NODES, NODES, 2)).astype(np.float32)
     weights = _influence(size)[inner.reshape(-1)].astype(np.float64)
     prior = np.zeros((2 * points + 2, 2 * points + 2))
