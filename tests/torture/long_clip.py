@@ -25,8 +25,8 @@ from tests.torture.trainable import CHANGES
 
 SIZE_PX = 16
 
-MB_A_MINUTE = 7.5
-"""What training may take for a minute of clip: everything of a frame but its picture, at 5 kB a frame."""
+MB_A_MINUTE = 4.5
+"""What training may take for a minute of clip: everything of a frame but its picture, at 3 kB a frame."""
 
 
 def make_clip(root: Path, frames: int) -> Workspace:
@@ -110,7 +110,7 @@ def main() -> int:
     short, long = (anonymous_mb(asked.folder, minutes) for minutes in (2.0, asked.minutes))
     print(f"{'training memory, 2 min':40}{short:.0f} MB")
     print(f"{f'training memory, {asked.minutes:g} min':40}{long:.0f} MB")
-    # What is kept for each frame besides its picture: pose, mouth, sound, its code; about 5 kB.
+    # What is kept for each frame besides its picture: pose, mouth, sound, its code; about 2.5 kB.
     return 0 if long < short + MB_A_MINUTE * (asked.minutes - 2) + 40 else 1
 
 
