@@ -94,11 +94,11 @@ def body_bend(template: Float32, grey: Float32, mask: UInt8) -> Float32 | None:
     """
     size, points = len(grey), NODES * NODES
     shift = body_shift(template, grey, mask)
+    if not shift.any():
+        return None
     inner = cv2.erode(mask, np.ones((5, 5), np.uint8)) > 0
     # Every other row and column tells enough: the pictures are smooth.
     inner[1::2] = inner[:, 1::2] = False
-    if not shift.any():
-        return None
     if np.count_nonzero(inner) < _LEAST_PIXELS:
         return np.broadcast_to(shift, (NODES, NODES, 2)).astype(np.float32)
     weights = _influence(size)[inner.reshape(-1)].astype(np.float64)

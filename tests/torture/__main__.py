@@ -62,7 +62,6 @@ def main() -> int:
         print(inputs, flush=True)
         (folder / "kills").mkdir()
         tally = torture(folder / "kills", asked.kills, asked.seed)
-        print(tally.table(), flush=True)
         speech, speech_well = long_run("long_speech", asked.speech_minutes, folder / "speech")
         print(speech, flush=True)
         clip, clip_well = long_run("long_clip", asked.clip_minutes, folder / "clip")
