@@ -20,12 +20,12 @@ import numpy as np
 
 from radnerf.metrics import amplitude_gain, correlation
 from stages.demo.make import DemoSettings, make_demo_video
-from stages.demo.truth import Truth, blinks_found, boundary_distances_px, cropped, overlap, rotation_errors_deg
+from stages.demo.truth import Truth, boundary_distances_px, cropped, overlap, rotation_errors_deg
 from stages.evaluation_measures import LEAST_READING_PX, FaceReader
 from stages.formats import HEAD, NECK, TORSO, Archive, Track, load_json
 from stages.vision.canonical_face import vertices_cm
 from stages.vision.clip import load_grey
-from stages.vision.face_measures import measure_mouth
+from stages.vision.face_measures import compare_blinks, eye_openness, find_blinks, measure_mouth, open_eye_ratio
 from stages.vision.images import decode_rgb
 from stages.vision.reprojection import Pinhole
 from stages.workspace import Workspace
@@ -37,6 +37,9 @@ BARS = {
     "lip_width_r_tracked": (0.8, "least"),
     "blinks_missed": (0, "most"),
     "blinks_invented": (0, "most"),
+    "blinks_missed_rendered": (0, "most"),
+    "blinks_invented_rendered": (0, "most"),
+    "eye_r_rendered": (0.8, "least"),
     "lip_opening_r_rendered": (0.8, "least"),
     "lip_width_r_rendered": (0.8, "least"),
 }
@@ -78,7 +81,7 @@ def tracked_figures(workspace: Workspace, truth: Truth) -> dict[str, float]:
     count = min(len(track.tracked), len(truth.rotation))
     known = np.flatnonzero(track.tracked[:count])
     errors = rotation_errors_deg(track.rotation[known], truth.rotation[known])
-    found, invented = blinks_found(track.blinks, truth.blink_frames)
+    missed, invented = compare_blinks(track.blinks, truth.blink_frames)
     crop = tuple(info["crop"])
     ious: dict[str, list[float]] = {"head": [], "body": []}
     edges, changed, before = [], [], None
@@ -105,13 +108,13 @@ def tracked_figures(workspace: Workspace, truth: Truth) -> dict[str, float]:
         "lip_opening_r_tracked": correlation(track.mouth_open[known], truth.lip_opening_cm[known]),
         "lip_width_r_tracked": correlation(track.mouth_wide[known], truth.lip_width_cm[known]),
         "eye_r_tracked": correlation(track.eye_open[known], truth.eye_openness[known]),
-        "blinks_missed": len(truth.blink_frames) - found,
+        "blinks_missed": missed,
         "blinks_invented": invented,
     }
 
 
 def rendered_figures(workspace: Workspace, truth: Truth, home: Path, name: str) -> dict[str, float]:
-    """Compare the lips of rendered held-out frames with the truth.
+    """Compare lips and eyes of rendered held-out frames with the truth.
 
     Args:
         workspace: The trained demo subject.
@@ -130,7 +133,14 @@ def rendered_figures(workspace: Workspace, truth: Truth, home: Path, name: str) 
     pinhole = Pinhole(track.focal_px * scale, track.centre_x_px * scale, track.centre_y_px * scale)
     rotation, translation = track.rotation[reading.frames], track.translation[reading.frames]
     mouth = measure_mouth(reading.points, rotation, translation, pinhole, vertices_cm + track.shape_offset_cm)
+    openness = eye_openness(reading.points, open_eye_ratio(reading.points))
+    true_blinks = truth.blink_frames[np.isin(truth.blink_frames, reading.frames)]
+    missed, invented = compare_blinks(reading.frames[find_blinks(openness)], true_blinks)
     return {
+        "blinks_held_out": len(true_blinks),
+        "blinks_missed_rendered": missed,
+        "blinks_invented_rendered": invented,
+        "eye_r_rendered": correlation(openness, truth.eye_openness[reading.frames]),
         "lip_opening_r_rendered": correlation(mouth.opening, truth.lip_opening_cm[reading.frames]),
         "lip_width_r_rendered": correlation(mouth.width, truth.lip_width_cm[reading.frames]),
         "lip_opening_gain_rendered": amplitude_gain(mouth.opening, track.mouth_open[reading.frames]),

@@ -14,13 +14,33 @@ from radnerf.camera import Camera
 from radnerf.metrics import amplitude_gain, correlation, jitter_ratio, landmark_distance
 from stages.formats import Track
 from stages.vision.canonical_face import vertices_cm
-from stages.vision.face_measures import LIP_INDICES, eye_openness, measure_mouth, open_eye_ratio
+from stages.vision.face_measures import (
+    LIP_INDICES,
+    compare_blinks,
+    eye_openness,
+    find_blinks,
+    measure_mouth,
+    open_eye_ratio,
+)
 from stages.vision.face_mesh import POINTS, FaceMesh
 from stages.vision.images import Rgb
 from stages.vision.reprojection import Pinhole
 
 LEAST_READING_PX = 256
 """Least side of a picture that faces are read in: below it an opening is a pixel or two, and its reading noise."""
+
+FACE_FIGURES = (
+    "lmd_px",
+    "lip_opening_r",
+    "lip_opening_gain",
+    "lip_width_r",
+    "lip_width_gain",
+    "blink_r",
+    "blinks_missed",
+    "blinks_invented",
+    "jitter_ratio",
+)
+"""What ``face_figures`` gives."""
 
 NOSE = (1, 4, 5, 6, 195, 197)
 """Landmarks along the ridge of the nose, whose mean tells how the head trembles."""
@@ -102,13 +122,11 @@ def face_figures(rendered: Reading, truth: Reading, track: Track, camera: Camera
         camera: At the pictures' size.
 
     Returns:
-        ``lmd_px``, ``lip_opening_r``, ``lip_opening_gain``, ``lip_width_r``, ``lip_width_gain``, ``blink_r`` and
-        ``jitter_ratio``; NaN where the frames do not tell.
+        ``FACE_FIGURES``; NaN where the frames do not tell.
     """
     both = np.intersect1d(rendered.frames, truth.frames)
-    keys = ("lmd_px", "lip_opening_r", "lip_opening_gain", "lip_width_r", "lip_width_gain", "blink_r", "jitter_ratio")
     if len(both) == 0:
-        return dict.fromkeys(keys, math.nan)
+        return dict.fromkeys(FACE_FIGURES, math.nan)
     ours, theirs = rendered.at(both), truth.at(both)
     pinhole = Pinhole(camera.focal_px, camera.centre_x_px, camera.centre_y_px)
     face_cm = vertices_cm + track.shape_offset_cm
@@ -116,6 +134,8 @@ def face_figures(rendered: Reading, truth: Reading, track: Track, camera: Camera
     our_mouth = measure_mouth(ours, rotation, translation, pinhole, face_cm)
     their_mouth = measure_mouth(theirs, rotation, translation, pinhole, face_cm)
     open_ratio = open_eye_ratio(theirs)
+    our_eyes, their_eyes = (eye_openness(points, open_ratio) for points in (ours, theirs))
+    our_blinks, their_blinks = (both[find_blinks(eyes)] for eyes in (our_eyes, their_eyes))
     noses = [points[:, NOSE].mean(axis=1) for points in (ours, theirs)]
     values = (
         landmark_distance(ours[:, LIP_INDICES], theirs[:, LIP_INDICES]),
@@ -123,7 +143,8 @@ def face_figures(rendered: Reading, truth: Reading, track: Track, camera: Camera
         amplitude_gain(our_mouth.opening, their_mouth.opening),
         correlation(our_mouth.width, their_mouth.width),
         amplitude_gain(our_mouth.width, their_mouth.width),
-        correlation(eye_openness(ours, open_ratio), eye_openness(theirs, open_ratio)),
+        correlation(our_eyes, their_eyes),
+        *compare_blinks(our_blinks, their_blinks),
         jitter_ratio(noses[0], noses[1], both),
     )
-    return dict(zip(keys, values, strict=True))
+    return dict(zip(FACE_FIGURES, values, strict=True))

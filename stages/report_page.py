@@ -50,6 +50,8 @@ _FIGURES: dict[str, tuple[tuple[str, str, int, str], ...]] = {
     ),
     "Eyes and head": (
         ("blink_r", "Eye openness, correlation", 3, "1 moves with the truth; says little where nobody blinks"),
+        ("blinks_missed", "Blinks missed", 0, "of those read in the true pictures"),
+        ("blinks_invented", "Blinks invented", 0, "read in the rendered pictures alone"),
         ("jitter_ratio", "Jitter, rendered over true", 3, "1 trembles as much as the truth, less is calmer"),
     ),
 }

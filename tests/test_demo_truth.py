@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from stages.demo.truth import Truth, blinks_found, boundary_distances_px, cropped, overlap, rotation_errors_deg
+from stages.demo.truth import Truth, boundary_distances_px, cropped, overlap, rotation_errors_deg
 from stages.errors import BadInput
 
 
@@ -43,12 +43,6 @@ def test_a_crop_is_cut_where_it_says() -> None:
     assert (large[10:30, 20:40] == 3).all()
     assert large.sum() == 3 * 20 * 20
     assert (cropped(labels + 1, (30, 30, 20), 20)[10:] == 0).all()
-
-
-def test_blinks_are_matched_within_three_frames() -> None:
-    assert blinks_found(np.array([10, 52, 90]), np.array([12, 50, 70])) == (2, 1)
-    assert blinks_found(np.array([], np.int64), np.array([12])) == (0, 0)
-    assert blinks_found(np.array([5]), np.array([], np.int64)) == (0, 1)
 
 
 def test_a_truth_is_read_frame_by_frame_and_a_damaged_one_refused(tmp_path: Path) -> None:

@@ -25,13 +25,13 @@ from stages.media import probe, read_video
 from stages.settings import EvaluateSettings
 from stages.training_data import camera_of, first_held_out
 from stages.vision.canonical_face import vertices_cm
-from stages.vision.face_measures import LIP_INDICES
+from stages.vision.face_measures import LEFT_EYE, LIP_INDICES, RIGHT_EYE
 from stages.workspace import Workspace
 from tests.tiny_subject import FRAMES, SIZE_PX, make_features, make_subject, make_track
 
 KEYS = {
     "psnr_full", "psnr_head", "psnr_mouth", "ssim_full", "lpips_full", "lmd_px", "lip_opening_r", "lip_opening_gain",
-    "lip_width_r", "lip_width_gain", "blink_r", "jitter_ratio",
+    "lip_width_r", "lip_width_gain", "blink_r", "blinks_missed", "blinks_invented", "jitter_ratio",
 }  # fmt: skip
 
 
@@ -243,6 +243,23 @@ def test_a_trembling_head_has_a_jitter_above_one() -> None:
     shaken[:, NOSE] += np.random.default_rng(0).normal(size=(FRAMES, 1, 2)) * 3
     figures = face_figures(Reading(truth.frames, shaken, truth.missed), truth, track, camera)
     assert figures["jitter_ratio"] > 3
+
+
+def test_a_stare_misses_a_blink_and_a_twitch_invents_one() -> None:
+    track = make_track()
+    camera = camera_of(track).scaled(256)
+    still = _speaking(_curve(), track, camera)
+    blinking = still.points.copy()
+    for frame, share in ((10, 0.5), (11, 0.05), (12, 0.05), (13, 0.5)):
+        for eye in (LEFT_EYE, RIGHT_EYE):
+            level = blinking[frame, eye, 1].mean()
+            blinking[frame, eye, 1] = level + share * (blinking[frame, eye, 1] - level)
+    winking = Reading(still.frames, blinking, still.missed)
+    counts = {
+        name: [face_figures(*pair, track, camera)[key] for key in ("blinks_missed", "blinks_invented")]
+        for name, pair in (("stare", (still, winking)), ("twitch", (winking, still)), ("same", (winking, winking)))
+    }
+    assert counts == {"stare": [1, 0], "twitch": [0, 1], "same": [0, 0]}
 
 
 def test_no_face_at_all_gives_nan() -> None:

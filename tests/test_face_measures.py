@@ -22,6 +22,7 @@ from stages.vision.face_measures import (
     MOUTH_CORNERS,
     OUTER_LIP,
     RIGHT_EYE,
+    compare_blinks,
     eye_aspect_ratio,
     eye_openness,
     face_box,
@@ -111,6 +112,12 @@ def test_every_blink_is_found_where_it_is_deepest(
     found = find_blinks(level * (dip(300, centres, depth, half_width) + noise))
     assert len(found) == len(centres)
     assert all(abs(a - b) <= 2 for a, b in zip(found, centres, strict=True))
+
+
+def test_blinks_are_the_same_within_three_frames() -> None:
+    assert compare_blinks(np.array([10, 52, 90]), np.array([12, 50, 70])) == (1, 1)
+    assert compare_blinks(np.array([], np.int64), np.array([12])) == (1, 0)
+    assert compare_blinks(np.array([5]), np.array([], np.int64)) == (0, 1)
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.06, 0.1])

@@ -115,11 +115,3 @@ def boundary_distances_px(ours: NDArray[np.bool_], true: NDArray[np.bool_]) -> F
     away = cv2.distanceTransform(1 - edges[1], cv2.DIST_L2, 5)
     distances: Floats = away[edges[0] > 0].astype(np.float64)
     return distances
-
-
-def blinks_found(found: NDArray[np.int64], true: NDArray[np.int64], tolerance: int = 3) -> tuple[int, int]:
-    """How many true blinks were found within so many frames, and how many were invented."""
-    if len(found) == 0 or len(true) == 0:
-        return 0, len(found)
-    apart = np.abs(found[:, None] - true[None, :])
-    return int((apart.min(axis=0) <= tolerance).sum()), int((apart.min(axis=1) > tolerance).sum())

@@ -152,6 +152,21 @@ def find_blinks(openness: Reals) -> NDArray[np.int64]:
     return blinks
 
 
+def compare_blinks(found: NDArray[np.int64], true: NDArray[np.int64], tolerance: int = 3) -> tuple[int, int]:
+    """How many true blinks were missed, and how many were invented.
+
+    Args:
+        found: (B,) int64, frames.
+        true: (T,) int64, frames.
+        tolerance: Two blinks so many frames apart, at most, are one.
+
+    Returns:
+        Missed and invented.
+    """
+    near = np.abs(found[:, None] - true[None, :]) <= tolerance
+    return int((~near.any(axis=0)).sum()), int((~near.any(axis=1)).sum())
+
+
 def lift(pixels: Reals, depth_cm: Reals, rotation: Floats, translation: Floats, camera: Pinhole) -> Floats:
     """Where the viewing rays of landmarks meet the face: the plane of each landmark's own depth in the head's frame.
 
