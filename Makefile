@@ -1,7 +1,7 @@
 # make install   the environment, in .venv
 # make demo      from nothing to a speaking portrait; VIDEO=my.mp4 takes your own video
 # make test      the whole test suite
-# make cluster-test   a batch on a real Slurm, on this machine alone (root, slurm-wlm, munge)
+# make cluster-test   batches on a real Slurm, and through kubectl, on this machine alone (root, slurm-wlm, munge, kubectl)
 # make torture   kill the demo pipeline at 30 points, speak for an hour, train on two hours; hours on two cores
 # make torture-quick   the same in minutes
 # make lint      every check of the code that is not a test
@@ -44,9 +44,9 @@ torture: install
 torture-quick: install
 	$(BIN)/python -m tests.torture --kills 6 --speech-minutes 2 --clip-minutes 10
 
-# As root, with Debian's slurm-wlm and munge: a Slurm of this machine alone.
+# As root, with Debian's slurm-wlm, munge and kubernetes-client: clusters of this machine alone.
 cluster-test: install
-	$(PYTHON) -m pip --python $(BIN)/python install -qq --constraint envs/constraints-cpu.txt --editable '.[slurm]'
+	$(PYTHON) -m pip --python $(BIN)/python install -qq --constraint envs/constraints-cpu.txt --editable '.[slurm,kubernetes]'
 	RADNERF_CLUSTER_TEST=1 $(BIN)/python -m pytest -s tests/cluster
 
 lint: install

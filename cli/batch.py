@@ -34,9 +34,10 @@ from cli.options import (
     read_profile,
 )
 from cli.plan import TRAINING, speech_chain, stale_steps
+from cli.snakemake_call import Execution
 from cli.speech_plan import Plan, Wishes, check_room, check_sound, hand_out, plan_speech, write_job
 from cli.subject import write_settings
-from cli.workflow import Execution, hold, last_words, run_snakemake, unlock
+from cli.workflow import hold, last_words, run_snakemake, unlock
 from stages import formats
 from stages.errors import BadInput, RadnerfError
 from stages.workspace import Workspace

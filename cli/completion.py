@@ -79,7 +79,7 @@ def devices(incomplete: str) -> list[str]:
 
 def profiles(incomplete: str) -> list[str]:
     """The profiles that come with radnerf."""
-    from cli.workflow import workflow_file
+    from cli.snakemake_call import workflow_file
 
     return sorted(
         path.parent.name

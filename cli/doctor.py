@@ -140,7 +140,7 @@ def _face_mesh() -> dict[str, Any]:
 
 
 def _workflow() -> dict[str, Any]:
-    from cli.workflow import workflow_file
+    from cli.snakemake_call import workflow_file
 
     try:
         return _check(

@@ -26,10 +26,11 @@ from cli.options import (
     read_home,
 )
 from cli.plan import TRAINING, Step, subject_steps
+from cli.snakemake_call import Execution
 from cli.speak import check_trained, warn_of_training
 from cli.stage import run_step
 from cli.subject import load_record, write_settings
-from cli.workflow import Execution, Held, hold, run_steps
+from cli.workflow import Held, hold, run_steps
 from stages import formats
 from stages.errors import BadInput
 from stages.workspace import open_subject

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -93,7 +94,19 @@ def status(name: str) -> str:
         RadnerfError: kubectl cannot tell.
     """
     told = json.loads(_kubectl(["get", "job", name, "-o", "json"])).get("status", {})
-    return "success" if told.get("succeeded") else "failed" if told.get("failed") else "running"
+    conditions = {one["type"] for one in told.get("conditions", []) if one.get("status") == "True"}
+    # A job that ran past its minutes may have no failed pod to count: it was deleted.
+    failed = told.get("failed") or "Failed" in conditions
+    return "success" if told.get("succeeded") else "failed" if failed else "running"
+
+
+def cancel(names: Sequence[str]) -> None:
+    """Delete jobs and their pods, without waiting until they are gone: Snakemake gives it two seconds.
+
+    Raises:
+        RadnerfError: kubectl cannot.
+    """
+    _kubectl(["delete", "job", "--ignore-not-found", "--wait=false", *names])
 
 
 def _kubectl(words: list[str], text: str | None = None) -> str:
@@ -107,7 +120,7 @@ def _kubectl(words: list[str], text: str | None = None) -> str:
 
 
 def main() -> int:
-    """``python -m cli.kubernetes_jobs submit|status|cancel …``."""
+    """``python -m cli.kubernetes_jobs submit|status …``."""
     parser = argparse.ArgumentParser(prog="python -m cli.kubernetes_jobs")
     verbs = parser.add_subparsers(dest="verb", required=True)
     ask = verbs.add_parser("submit")
@@ -116,21 +129,31 @@ def main() -> int:
     ask.add_argument("--rule", required=True)
     ask.add_argument("script", type=Path)
     verbs.add_parser("status").add_argument("name")
-    verbs.add_parser("cancel").add_argument("names", nargs="+")
     asked = parser.parse_args()
     try:
         if asked.verb == "submit":
             needs = {key: getattr(asked, key) for key in ("memory_mb", "cores", "gpus", "minutes")}
             said = submit(manifest(asked.rule, str(asked.script.absolute()), **needs))
-        elif asked.verb == "status":
-            said = status(asked.name)
         else:
-            said = _kubectl(["delete", "job", "--ignore-not-found", *asked.names])
+            said = status(asked.name)
     except RadnerfError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - Snakemake shows it
-        return error.exit_code
+        return _told(error)
     print(said)  # noqa: T201 - Snakemake reads it
     return 0
+
+
+def cancel_main() -> int:
+    """``radnerf-kubernetes-cancel NAME…``: a command of one word, since the plugin takes no other."""
+    try:
+        cancel(sys.argv[1:])
+    except RadnerfError as error:
+        return _told(error)
+    return 0
+
+
+def _told(error: RadnerfError) -> int:
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201 - Snakemake shows it
+    return error.exit_code
 
 
 if __name__ == "__main__":

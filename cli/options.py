@@ -134,7 +134,7 @@ def read_profile(text: str | None) -> str:
     """
     if text is None:
         return ""
-    from cli.workflow import workflow_file
+    from cli.snakemake_call import workflow_file
 
     shipped = workflow_file("profiles")
     for folder in (Path(text), shipped / text):

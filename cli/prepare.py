@@ -30,6 +30,7 @@ from cli.options import (
     read_profile,
 )
 from cli.plan import PREPARATION, subject_steps
+from cli.snakemake_call import Execution
 from cli.subject import (
     SubjectRecord,
     check_space,
@@ -43,7 +44,7 @@ from cli.subject import (
     slug,
     write_settings,
 )
-from cli.workflow import Execution, Held, Outcome, hold, run_steps
+from cli.workflow import Held, Outcome, hold, run_steps
 from stages import formats
 from stages.errors import BadInput, RadnerfError
 from stages.progress import listening

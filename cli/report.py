@@ -25,9 +25,10 @@ from cli.options import (
     read_home,
 )
 from cli.plan import subject_steps
+from cli.snakemake_call import Execution
 from cli.speak import check_trained, warn_of_training
 from cli.subject import copy_file, load_record, write_settings
-from cli.workflow import Execution, Outcome, hold, run_steps
+from cli.workflow import Outcome, hold, run_steps
 from stages.errors import BadInput
 from stages.workspace import open_subject
 

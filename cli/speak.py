@@ -32,10 +32,11 @@ from cli.options import (
     read_profile,
 )
 from cli.plan import PREPARATION, TRAINING, Step, given_stages, speech_chain, stale_steps, subject_steps
+from cli.snakemake_call import Execution
 from cli.speech_plan import Wishes, check_room, check_sound, hand_out, plan_speech, write_job
 from cli.speech_plan import check_trained as check_trained
 from cli.subject import SubjectRecord, load_record, write_settings
-from cli.workflow import Execution, Held, Outcome, hold, hold_speech, run_steps
+from cli.workflow import Held, Outcome, hold, hold_speech, run_steps
 from stages import formats
 from stages.settings import STAGES
 from stages.settings_reading import to_mapping

@@ -31,9 +31,10 @@ from cli.options import (
     read_profile,
 )
 from cli.plan import PREPARATION, TRAINING, stale_steps, subject_steps
+from cli.snakemake_call import Execution
 from cli.status import benchmark_seconds
 from cli.subject import check_space, load_record, read_assignments, save_record, write_settings
-from cli.workflow import Execution, Held, Outcome, hold, run_steps
+from cli.workflow import Held, Outcome, hold, run_steps
 from stages import formats
 from stages.workspace import Workspace, open_subject
 

@@ -17,8 +17,8 @@ from rich.console import Console as RichConsole
 from cli.batch_board import Board, Job, State
 from cli.batch_file import Row, ask, option_columns, read_rows
 from cli.console import Console
+from cli.snakemake_call import Execution, arguments
 from cli.speech_plan import Wishes, plan_speech
-from cli.workflow import Execution, _arguments
 from stages.errors import BadInput
 from stages.media import probe
 from stages.progress import Progress
@@ -191,12 +191,12 @@ def test_one_speech_with_several_looks_has_a_folder_for_each(shell: Shell, tmp_p
 def test_gpu_jobs_share_the_machine_only_when_told(tmp_path: Path) -> None:
     folder = tmp_path / "subjects" / ".workflow" / ".batch-0"
     target = [tmp_path / "subjects" / "anna" / "speech" / "x" / "video.mp4"]
-    alone = _arguments(folder, target, Execution(keep_going=True))
+    alone = arguments(folder, target, Execution(keep_going=True))
     assert alone[alone.index("--resources") + 1] == "gpu=1"
     assert "--keep-going" in alone
     assert "--set-threads" not in alone
     assert alone[-1] == "../../anna/speech/x/video.mp4"
-    shared = _arguments(folder, target, Execution(gpu_jobs=3))
+    shared = arguments(folder, target, Execution(gpu_jobs=3))
     assert shared[shared.index("--resources") + 1] == "gpu=3"
     assert any(word.startswith("render=") for word in shared)
     assert "--keep-going" not in shared

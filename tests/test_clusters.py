@@ -6,6 +6,8 @@ import json
 import os
 import re
 import subprocess
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ import yaml
 from cli import kubernetes_jobs
 from cli.options import read_deployment, read_profile
 from cli.plan import STAGES
-from cli.workflow import Execution, _arguments, workflow_file
+from cli.slurm import without_accounting
+from cli.snakemake_call import Execution, arguments, workflow_file
 from stages.errors import BadInput, RadnerfError
 from tests.cli_harness import fabricate
 from tests.test_workflow import dry_run
@@ -41,10 +44,41 @@ def test_a_profile_speaks_of_rules_that_are(name: str) -> None:
 
 def test_a_profile_takes_the_place_of_this_machines_limits(tmp_path: Path) -> None:
     folder = tmp_path / "subjects" / ".workflow" / "anna"
-    words = _arguments(folder, [], Execution(profile="/profiles/slurm", deployment="apptainer"))
+    words = arguments(folder, [], Execution(profile="/profiles/slurm", deployment="apptainer"))
     assert words[words.index("--profile") + 1] == "/profiles/slurm"
     assert words[words.index("--sdm") + 1] == "apptainer"
     assert not {"--cores", "--resources"} & set(words)
+
+
+@pytest.fixture
+def sacct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Puts a ``sacct`` on PATH that says a line on standard error and ends with a code."""
+
+    def put(said: str, code: int) -> None:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        (folder / "sacct").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit {code}\n")
+        (folder / "sacct").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    return put
+
+
+def test_a_slurm_without_accounts_is_asked_through_its_queue(sacct: Callable[[str, int], None], tmp_path: Path) -> None:
+    sacct("Slurm accounting storage is disabled", 1)
+    slurm = read_profile("slurm")
+    words = ["--slurm-status-command", "squeue", "--slurm-no-account"]
+    folder = tmp_path / "subjects" / ".workflow" / "anna"
+    assert " ".join(words) in " ".join(arguments(folder, [], Execution(profile=slurm)))
+    assert without_accounting(slurm, ("--slurm-no-account",)) == words[:2]
+    assert without_accounting(slurm, ("--slurm-status-command=sacct",)) == words[2:]
+    assert without_accounting(read_profile("kubernetes"), ()) == []
+    assert without_accounting("", ()) == []
+
+
+def test_a_slurm_with_accounts_is_left_to_its_executor(sacct: Callable[[str, int], None]) -> None:
+    sacct("sacct: error: slurm_persist_conn_open: cannot reach the database", 1)
+    assert without_accounting(read_profile("slurm"), ()) == []
 
 
 def test_a_conda_environment_runs_the_code_that_was_started(tmp_path: Path) -> None:
@@ -82,7 +116,14 @@ def test_a_stage_asks_kubernetes_for_what_its_rule_says(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("told", "word"),
-    [({}, "running"), ({"active": 1}, "running"), ({"succeeded": 1}, "success"), ({"failed": 1}, "failed")],
+    [
+        ({}, "running"),
+        ({"active": 1}, "running"),
+        ({"succeeded": 1}, "success"),
+        ({"failed": 1}, "failed"),
+        ({"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]}, "failed"),
+        ({"conditions": [{"type": "Suspended", "status": "True"}]}, "running"),
+    ],
 )
 def test_a_jobs_state_is_told_in_snakemakes_words(monkeypatch: pytest.MonkeyPatch, told: object, word: str) -> None:
     answer = subprocess.CompletedProcess([], 0, json.dumps({"status": told}), "")
@@ -95,3 +136,23 @@ def test_what_kubectl_refuses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
     with pytest.raises(RadnerfError, match="kubectl get failed: error: forbidden"):
         kubernetes_jobs.status("radnerf-head-0")
+
+
+def test_jobs_are_cancelled_by_a_command_of_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake's plugin starts it without a shell, and gives it two seconds."""
+    told = yaml.safe_load((workflow_file("profiles") / "kubernetes" / "config.yaml").read_text())
+    command = told["cluster-generic-cancel-cmd"]
+    project = tomllib.loads((workflow_file("Snakefile").parent / "pyproject.toml").read_text())
+    assert project["project"]["scripts"][command] == "cli.kubernetes_jobs:cancel_main"
+    asked: list[list[str]] = []
+
+    def answer(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(words)
+        return subprocess.CompletedProcess(words, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    monkeypatch.setattr("sys.argv", [command, "radnerf-head-0", "radnerf-head-1"])
+    assert kubernetes_jobs.cancel_main() == 0
+    (words,) = asked
+    assert "--wait=false" in words
+    assert words[-2:] == ["radnerf-head-0", "radnerf-head-1"]

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from cli.plan import speech_chain, stale_steps
+from cli.snakemake_call import workflow_file
 from cli.subject import books_folder, load_record, save_record, write_settings
-from cli.workflow import workflow_file
 from stages.workspace import Workspace
 from tests.cli_harness import (
     REFUSING_STAGE,

@@ -11,7 +11,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,28 +18,25 @@ from pathlib import Path
 
 import pytest
 
-from stages.provenance import read_provenance
 from tests.cli_harness import shim_environment
-from tests.speaking_subject import make_speaking_subject
-from tests.test_batch import tone
+from tests.cluster.speaking_batch import (
+    FAILS_ONCE,
+    NEVER_ENDS,
+    PATIENCE_S,
+    batch_command,
+    check_videos,
+    interrupt_once_begun,
+    make_batch,
+)
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("RADNERF_CLUSTER_TEST") != "1", reason="starts daemons as root: make cluster-test"
 )
 
-PATIENCE_S = 1800
 
-FAILS_ONCE = """\
-import os, sys
-from pathlib import Path
-from cli.app import main
-once = Path(os.environ["RADNERF_HOME"]) / "failed-once"
-if sys.argv[2] == "render" and "anna" in sys.argv and not once.exists():
-    once.write_text(os.environ.get("SLURM_JOB_ID", "no job"))
-    sys.exit("the machine was pulled from under this job")
-main()
-"""
-"""The radnerf command, whose first rendering dies."""
+QUICKLY = ["--", "--slurm-init-seconds-before-status-checks", "5", "--seconds-between-status-checks", "5",
+           "--latency-wait", "10"]  # fmt: skip
+"""A test need not wait as long as a cluster's users do."""
 
 
 def free_port() -> int:
@@ -127,33 +123,18 @@ def _wait_for_node(environment: dict[str, str]) -> None:
 
 def test_a_batch_runs_as_slurm_jobs_and_a_dead_one_is_tried_again(cluster: dict[str, str], tmp_path: Path) -> None:
     home = tmp_path / "home"
-    home.mkdir()
-    for name in ("anna", "bert"):
-        make_speaking_subject(home, name)
-        pack = ["-P", "-m", "cli.app", "pack", name, "--home", str(home), "-o", str(tmp_path / f"{name}.radnerf")]
-        subprocess.run([sys.executable, *pack], check=True, capture_output=True)
-        shutil.rmtree(home / "subjects" / name)
-        unpack = ["-P", "-m", "cli.app", "unpack", str(tmp_path / f"{name}.radnerf"), "--home", str(home)]
-        subprocess.run([sys.executable, *unpack], check=True, capture_output=True)
-    tone(home / "speech.wav")
-    (home / "jobs.csv").write_text("subject,speech,output\nanna,speech.wav,anna.mp4\nbert,speech.wav,bert.mp4\n")
+    make_batch(home)
     python = shim_environment(tmp_path / "environment", FAILS_ONCE)
-    command = [python, "-P", "-m", "cli.app", "batch", "jobs.csv", "--home", str(home), "--profile", "slurm", "--json"]
-    # This cluster keeps no accounts, and a test need not wait as long as a cluster's users do.
-    own = ["--slurm-status-command", "squeue", "--slurm-no-account", "--slurm-init-seconds-before-status-checks", "5"]
     environment = {**cluster, "XDG_DATA_HOME": str(tmp_path / "data")}
     done = subprocess.run(
-        [*command, "--", *own, "--seconds-between-status-checks", "5", "--latency-wait", "10"],
+        [*batch_command(python, home, "slurm"), *QUICKLY],
         env=environment, cwd=home, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     log = (tmp_path / "slurm" / "slurmctld.log").read_text()
     assert done.returncode == 0, done.stderr + done.stdout + log
     told = json.loads(done.stdout)
     assert (told["made"], told["failed"]) == (2, 0)
-    for name in ("anna", "bert"):
-        found = read_provenance(home / f"{name}.mp4")
-        assert found is not None
-        assert (found.intact, found.subject) == (True, name)
+    check_videos(home)
 
     dead = (home / "failed-once").read_text()
     assert dead.isdigit()
@@ -164,5 +145,20 @@ def test_a_batch_runs_as_slurm_jobs_and_a_dead_one_is_tried_again(cluster: dict[
     assert states[dead] == "FAILED"
     assert sorted(states.values()) == ["COMPLETED"] * 4 + ["FAILED"]
     jobs = subprocess.run(["scontrol", "show", "jobs"], env=cluster, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"JobName=(\w+?)_", jobs)) == {"radnerf"}
     # Both renderings and the dead one asked for the GPU; the two that heard the speeches did not.
     assert len(re.findall(r"Tres\w+=\S*gpu:1", jobs)) == 3, jobs
+
+
+def test_an_interrupted_run_cancels_its_jobs(cluster: dict[str, str], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    make_batch(home)
+    python = shim_environment(tmp_path / "environment", NEVER_ENDS)
+    environment = {**cluster, "XDG_DATA_HOME": str(tmp_path / "data")}
+    interrupt_once_begun([*batch_command(python, home, "slurm"), *QUICKLY], environment, home)
+    end = time.monotonic() + 60
+    while (queue := subprocess.check_output(["squeue", "-h"], env=cluster, text=True)) and time.monotonic() < end:
+        time.sleep(1)
+    assert queue == ""
+    completed = (tmp_path / "slurm" / "completed.txt").read_text()
+    assert set(re.findall(r"JobState=(\w+)", completed)) == {"CANCELLED"}
