@@ -12,15 +12,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from cli import lock
 from stages.errors import BadInput, RadnerfError
 
 _PASSED = ("PATH", "HOME", "XDG_DATA_HOME")
 _KEPT_S = 3600
+_RUN_LABEL = "radnerf-run"
 
 
 def manifest(rule: str, script: str, *, memory_mb: int, cores: int, gpus: int, minutes: int) -> dict[str, Any]:
@@ -62,17 +63,18 @@ def manifest(rule: str, script: str, *, memory_mb: int, cores: int, gpus: int, m
         "securityContext": {"runAsUser": os.getuid(), "runAsGroup": os.getgid(), "fsGroup": os.getgid()},
         "volumes": [{"name": "subjects", "persistentVolumeClaim": {"claimName": claim}}],
     }
+    labels = {"app": "radnerf"} | ({_RUN_LABEL: run} if (run := os.environ.get(lock.VARIABLE)) else {})
     plain = re.sub(r"[^a-z0-9]+", "-", rule.lower()).strip("-") or "stage"
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": f"radnerf-{plain}-{uuid4().hex[:10]}", "labels": {"app": "radnerf"}},
+        "metadata": {"name": f"radnerf-{plain}-{uuid4().hex[:10]}", "labels": labels},
         "spec": {
             # Trying again is Snakemake's affair: it knows which files are whole.
             "backoffLimit": 0,
             "activeDeadlineSeconds": 60 * minutes,
             "ttlSecondsAfterFinished": _KEPT_S,
-            "template": {"metadata": {"labels": {"app": "radnerf"}}, "spec": pod},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
 
@@ -100,13 +102,13 @@ def status(name: str) -> str:
     return "success" if told.get("succeeded") else "failed" if failed else "running"
 
 
-def cancel(names: Sequence[str]) -> None:
-    """Delete jobs and their pods, without waiting until they are gone: Snakemake gives it two seconds.
+def delete_run(token: str) -> None:
+    """Delete every job of a run that was interrupted, without waiting until they are gone.
 
     Raises:
         RadnerfError: kubectl cannot.
     """
-    _kubectl(["delete", "job", "--ignore-not-found", "--wait=false", *names])
+    _kubectl(["delete", "job", "--ignore-not-found", "--wait=false", "--selector", f"{_RUN_LABEL}={token}"])
 
 
 def _kubectl(words: list[str], text: str | None = None) -> str:
@@ -137,23 +139,10 @@ def main() -> int:
         else:
             said = status(asked.name)
     except RadnerfError as error:
-        return _told(error)
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - Snakemake shows it
+        return error.exit_code
     print(said)  # noqa: T201 - Snakemake reads it
     return 0
-
-
-def cancel_main() -> int:
-    """``radnerf-kubernetes-cancel NAME…``: a command of one word, since the plugin takes no other."""
-    try:
-        cancel(sys.argv[1:])
-    except RadnerfError as error:
-        return _told(error)
-    return 0
-
-
-def _told(error: RadnerfError) -> int:
-    print(f"error: {error}", file=sys.stderr)  # noqa: T201 - Snakemake shows it
-    return error.exit_code
 
 
 if __name__ == "__main__":

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
-from typing import Any
 
-import yaml
+from cli.profiles import profile_settings
 
 _PATIENCE_S = 30.0
 
@@ -20,9 +18,7 @@ def without_accounting(profile: str, user: tuple[str, ...]) -> list[str]:
         profile: Folder of a Snakemake profile, or empty.
         user: What the user passed on to Snakemake, which wins, as does what the profile says.
     """
-    if not profile:
-        return []
-    config = _settings(Path(profile) / "config.yaml")
+    config = profile_settings(profile)
     if config.get("executor") != "slurm":
         return []
     said = {f"--{key}" for key in config} | {word.partition("=")[0] for word in user}
@@ -31,15 +27,6 @@ def without_accounting(profile: str, user: tuple[str, ...]) -> list[str]:
     if not missing or keeps_accounts():
         return []
     return [word for name, words in missing.items() for word in (name, *words)]
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    """What a profile says; nothing where only Snakemake can read it."""
-    try:
-        read = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return read if isinstance(read, dict) else {}
 
 
 def keeps_accounts() -> bool:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
-from cli import events, lock
+from cli import events, kubernetes_jobs, lock
 from cli.console import Console, Display
 from cli.plan import Step, stale_steps
+from cli.profiles import submits_to_kubernetes
 from cli.snakemake_call import Execution, command, environment
 from cli.subject import books_folder
 from stages.errors import RadnerfError
@@ -248,6 +250,7 @@ def run_snakemake(
                 time.sleep(POLL_S)
         except BaseException:
             _end_group(process)
+            _end_jobs(token, execution, stream)
             raise
         heed(tail.read())
         if process.returncode != 0:
@@ -255,6 +258,7 @@ def run_snakemake(
             lock.end_orphans(token)
         if process.returncode < 0:
             stream.write(f"it was killed from outside (signal {-process.returncode})\n".encode())
+            _end_jobs(token, execution, stream)
     return process.returncode == 0
 
 
@@ -312,6 +316,15 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, action)
         if _wait_group(process, patience_s):
             return
+
+
+def _end_jobs(token: str, execution: Execution, log: BinaryIO) -> None:
+    """Delete what an interrupted run left on Kubernetes; Slurm's jobs were cancelled by Snakemake."""
+    if submits_to_kubernetes(execution.profile):
+        try:
+            kubernetes_jobs.delete_run(token)
+        except RadnerfError as error:
+            log.write(f"the run's Kubernetes jobs may still be there: {error}\n".encode())
 
 
 def _wait_group(process: subprocess.Popen[bytes], patience_s: float) -> bool:

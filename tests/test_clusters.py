@@ -6,9 +6,9 @@ import json
 import os
 import re
 import subprocess
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +16,7 @@ import yaml
 from cli import kubernetes_jobs
 from cli.options import read_deployment, read_profile
 from cli.plan import STAGES
+from cli.profiles import submits_to_kubernetes
 from cli.slurm import without_accounting
 from cli.snakemake_call import Execution, arguments, workflow_file
 from stages.errors import BadInput, RadnerfError
@@ -89,7 +90,7 @@ def test_a_conda_environment_runs_the_code_that_was_started(tmp_path: Path) -> N
     assert re.search(r"python -P -m cli\.app stage head anchor", said, re.MULTILINE)
 
 
-def _job(**needs: int) -> dict[str, object]:
+def _job(**needs: int) -> dict[str, Any]:
     return kubernetes_jobs.manifest("head", "/radnerf/job.sh", memory_mb=8000, cores=8, minutes=60, **needs)
 
 
@@ -138,12 +139,9 @@ def test_what_kubectl_refuses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         kubernetes_jobs.status("radnerf-head-0")
 
 
-def test_jobs_are_cancelled_by_a_command_of_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Snakemake's plugin starts it without a shell, and gives it two seconds."""
-    told = yaml.safe_load((workflow_file("profiles") / "kubernetes" / "config.yaml").read_text())
-    command = told["cluster-generic-cancel-cmd"]
-    project = tomllib.loads((workflow_file("Snakefile").parent / "pyproject.toml").read_text())
-    assert project["project"]["scripts"][command] == "cli.kubernetes_jobs:cancel_main"
+def test_an_interrupted_run_deletes_its_own_jobs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert submits_to_kubernetes(read_profile("kubernetes"))
+    assert not submits_to_kubernetes(read_profile("slurm"))
     asked: list[list[str]] = []
 
     def answer(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -151,8 +149,11 @@ def test_jobs_are_cancelled_by_a_command_of_one_word(monkeypatch: pytest.MonkeyP
         return subprocess.CompletedProcess(words, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", answer)
-    monkeypatch.setattr("sys.argv", [command, "radnerf-head-0", "radnerf-head-1"])
-    assert kubernetes_jobs.cancel_main() == 0
+    monkeypatch.setenv("RADNERF_IMAGE", "here/radnerf:1")
+    monkeypatch.setenv("RADNERF_VOLUME", "subjects:/radnerf")
+    monkeypatch.setenv("RADNERF_RUN", "token")
+    kubernetes_jobs.delete_run("token")
     (words,) = asked
     assert "--wait=false" in words
-    assert words[-2:] == ["radnerf-head-0", "radnerf-head-1"]
+    key, _, value = words[-1].partition("=")
+    assert _job(gpus=0)["metadata"]["labels"][key] == value == "token"

@@ -15,6 +15,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
 
@@ -120,6 +121,11 @@ class LoopbackCluster:
         """Whether there is such a job."""
         return name in self._processes
 
+    def labelled(self, selector: str) -> list[str]:
+        """Names of the jobs with a label, ``key=value``."""
+        key, _, value = selector.partition("=")
+        return [name for name in self._processes if self.jobs[name]["metadata"]["labels"].get(key) == value]
+
     def close(self) -> None:
         """End the server and every process."""
         for process in self._processes.values():
@@ -162,6 +168,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if (name := self._job()) is not None:
             self._answer(self.kept.told(name))
+        elif path == JOBS:
+            asked = parse_qs(self.path.partition("?")[2]).get("labelSelector", [""])[0]
+            found = [self.kept.told(name) for name in self.kept.labelled(asked)]
+            self._answer({"kind": "JobList", "apiVersion": "batch/v1", "metadata": {}, "items": found})
         elif path in _DISCOVERY:
             self._answer(_DISCOVERY[path])
         else:

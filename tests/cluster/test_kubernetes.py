@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,7 +79,6 @@ def test_an_interrupted_run_deletes_its_jobs(cluster: LoopbackCluster, tmp_path:
     home = tmp_path / "home"
     make_batch(home)
     python = shim_environment(tmp_path / "environment", NEVER_ENDS)
-    shutil.copy(Path(sys.prefix) / "bin" / "radnerf-kubernetes-cancel", python.parent)
     command = [*batch_command(python, home, "kubernetes"), *QUICKLY]
     interrupt_once_begun(command, _environment(cluster, tmp_path), home)
     assert cluster.jobs
