@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import typer
 
+import radnerf  # noqa: F401 - before anything imports torch
 from cli import (
     batch,
     bench,

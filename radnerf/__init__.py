@@ -2,16 +2,24 @@
 
 The engine knows no file. ``radnerf.load``, which opens a trained subject, is the one name here that does: it lies in
 ``stages.api`` and is looked up there when it is asked for.
+
+Importing this before torch lets the threads of OpenMP, which torch and the CPU kernels share, sleep while they wait for
+each other, unless ``OMP_WAIT_POLICY`` says otherwise. By default they spin, and beside one busy program on
+two cores a frame takes twice as long to draw and seven times as long to hear (``benchmarks/busy_machine.py``).
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stages.api import Portrait, load
 
 __all__ = ["Portrait", "load"]
+
+# Read once, when the library is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import radnerf  # noqa: F401 - before anything imports torch
+
 _ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -1,0 +1,35 @@
+"""Threads that wait for each other sleep, unless the user says otherwise: OpenMP tells what it was told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def _policy(imports: str, **environment: str) -> str:
+    """What the library itself says of how its threads wait."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    told = subprocess.run(
+        [sys.executable, "-c", f"import {imports}"],
+        env={**clean, "OMP_DISPLAY_ENV": "TRUE", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stderr
+    policies = [line.split("=")[1].strip(" '") for line in told.splitlines() if "OMP_WAIT_POLICY" in line]
+    if not policies:
+        pytest.skip("this torch's threads are not OpenMP's, or do not say how they wait")
+    return policies[0].lower()
+
+
+@pytest.mark.parametrize("imports", ["cli.app, torch", "radnerf.model", "radnerf.kernels.cpu", "stages.api"])
+def test_waiting_threads_sleep(imports: str) -> None:
+    assert _policy(imports) == "passive"
+
+
+def test_the_environment_has_the_last_word() -> None:
+    assert _policy("radnerf.model", OMP_WAIT_POLICY="active") == "active"
