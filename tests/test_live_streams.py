@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -148,13 +147,22 @@ def test_a_file_of_minutes_is_in_step_to_its_end(shell: Shell, monkeypatch: pyte
     check_in_step(shell.home / "talk.mp4", 120, every=125)
 
 
-@contextmanager
-def receiver(folder: Path) -> Iterator[tuple[str, Path, subprocess.Popen[bytes]]]:
+@pytest.fixture
+def flashing(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live subject that shows its clicks."""
+    make_live_subject(shell.home)
+    flashes(monkeypatch, every=25)
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[tuple[str, Path, subprocess.Popen[bytes]]]:
     """A program that takes one RTMP stream, as a streaming server does: its address, and the file that it writes."""
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("looks there for the receiver's port")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    address, copy = f"rtmp://127.0.0.1:{port}/live/anna", folder / "copy.mkv"
+    address, copy = f"rtmp://127.0.0.1:{port}/live/anna", tmp_path / "copy.mkv"
     command = [ffmpeg_path(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
     command += ["-listen", "1", "-f", "flv", "-i", address, "-c", "copy", str(copy)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
@@ -169,42 +177,38 @@ def receiver(folder: Path) -> Iterator[tuple[str, Path, subprocess.Popen[bytes]]
         process.communicate()
 
 
-@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="looks there for the receiver's port")
+@pytest.mark.usefixtures("flashing")
 def test_a_stream_arrives_in_step_and_says_what_it_is(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, receiver: tuple[str, Path, subprocess.Popen[bytes]]
 ) -> None:
-    make_live_subject(shell.home)
-    flashes(monkeypatch, every=25)
-    with receiver(tmp_path) as (address, copy, process):
-        code, _, err = speak_live(shell, monkeypatch, clicks(6, every=25), "-o", address, "--no-drop", "--quiet")
-        assert (code, err) == (0, "")
-        assert process.wait(30) == 0, "the stream was ended as streams are"
-        info = probe(copy)
-        assert (info.width, info.height, info.fps) == (48, 48, 25)
-        assert len(list(read_video(info, [], (48, 48)))) in (150, 151)
-        # FLV leaves the sound encoder's 21 ms at the beginning of both; read at 25 frames a second, that is a frame.
-        check_in_step(copy, 6, every=25, within_s=0.03)
-        assert read_tags(copy)["comment"].startswith(NOTICE)
+    address, copy, process = receiver
+    code, _, err = speak_live(shell, monkeypatch, clicks(6, every=25), "-o", address, "--no-drop", "--quiet")
+    assert (code, err) == (0, "")
+    assert process.wait(30) == 0, "the stream was ended as streams are"
+    info = probe(copy)
+    assert (info.width, info.height, info.fps) == (48, 48, 25)
+    assert len(list(read_video(info, [], (48, 48)))) in (150, 151)
+    # FLV leaves the sound encoder's 21 ms at the beginning of both; read at 25 frames a second, that is a frame.
+    check_in_step(copy, 6, every=25, within_s=0.03)
+    assert read_tags(copy)["comment"].startswith(NOTICE)
 
 
-@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="looks there for the receiver's port")
+@pytest.mark.usefixtures("flashing")
 def test_a_receiver_that_goes_away_ends_it_with_a_word(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, receiver: tuple[str, Path, subprocess.Popen[bytes]]
 ) -> None:
-    make_live_subject(shell.home)
-    flashes(monkeypatch, every=25)
-    with receiver(tmp_path) as (address, copy, process):
+    address, copy, process = receiver
 
-        def leave() -> None:
-            end = time.monotonic() + 60
-            while not (copy.exists() and copy.stat().st_size) and time.monotonic() < end:
-                time.sleep(0.05)
-            process.kill()
+    def leave() -> None:
+        end = time.monotonic() + 60
+        while not (copy.exists() and copy.stat().st_size) and time.monotonic() < end:
+            time.sleep(0.05)
+        process.kill()
 
-        leaving = threading.Thread(target=leave, daemon=True)
-        leaving.start()
-        code, _, err = speak_live(shell, monkeypatch, clicks(600, every=25), "-o", address, "--no-drop", "--quiet")
-        leaving.join(60)
+    leaving = threading.Thread(target=leave, daemon=True)
+    leaving.start()
+    code, _, err = speak_live(shell, monkeypatch, clicks(600, every=25), "-o", address, "--no-drop", "--quiet")
+    leaving.join(60)
     assert code == 1
     assert err.startswith("error: the video cannot be written to rtmp://127.0.0.1")
     assert "anna:" not in err.partition("(")[0], "a stream's key is nobody's business"
