@@ -43,22 +43,23 @@ class _Plain:
         self._stream = stream
         self._last: dict[tuple[str, str], float] = {}
         self._began: dict[str, float] = {}
-        self._label_began: dict[tuple[str, str], float] = {}
+        self._first: dict[tuple[str, str], tuple[float, int]] = {}
 
     def show(self, stage: str, progress: Progress) -> None:
         """Write a line when the work is new, is done, or was not heard of for a while."""
         now = time.monotonic()
         key = (stage, progress.label)
         self._began.setdefault(stage, now)
-        begins = self._label_began.setdefault(key, now)
+        # The first piece of work compiles kernels and opens files: it says nothing of the others.
+        since, before = self._first.setdefault(key, (now, progress.done)) if progress.done else (now, 0)
         done = progress.total > 0 and progress.done >= progress.total
         if key in self._last and not done and now - self._last[key] < PLAIN_INTERVAL_S:
             return
         self._last[key] = now
         of = f"/{progress.total}" if progress.total else ""
         left = ""
-        if 0 < progress.done < progress.total and now > begins:
-            left = f", {duration((now - begins) / progress.done * (progress.total - progress.done))} left"
+        if before < progress.done < progress.total and now > since:
+            left = f", {duration((now - since) / (progress.done - before) * (progress.total - progress.done))} left"
         note = f"  {progress.note}" if progress.note else ""
         self._write(f"{stage}: {progress.label} {progress.done}{of}{left}{note}")
 

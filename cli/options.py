@@ -200,5 +200,6 @@ def read_numbers(text: str, count: int, what: str, example: str) -> list[float]:
     except ValueError:
         numbers = []
     if len(numbers) != count or not all(abs(number) < 1e9 for number in numbers):
-        raise BadInput(f"{what} is {text!r}", hint=f"give {count} numbers with commas between, as in {example}")
+        wanted = "a number" if count == 1 else f"{count} numbers with commas between"
+        raise BadInput(f"{what} is {text!r}", hint=f"give {wanted}, as in {example}")
     return numbers

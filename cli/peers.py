@@ -35,6 +35,8 @@ EXPORT_EXAMPLES = examples(
 )
 
 FORMATS = ("mesh", "radnerf-data")
+
+_OTHER_MESHES = (".obj", ".stl", ".glb", ".gltf", ".fbx", ".usdz", ".xyz")
 """What a subject can be written as."""
 
 
@@ -165,6 +167,8 @@ def export(
     """
     console = Console(json=as_json, quiet=quiet)
     workspace = open_subject(read_home(home), subject)
+    if output.suffix.lower() in _OTHER_MESHES:
+        raise BadInput(f"no {output.suffix} can be written", hint="a mesh is written as .ply, which mesh editors read")
     kind = kind or ("mesh" if output.suffix.lower() == ".ply" else "radnerf-data")
     if kind not in FORMATS:
         raise BadInput(f"{kind!r} is no format", hint=f"choose one of: {', '.join(FORMATS)}")

@@ -69,6 +69,11 @@ def report(
     copy = None if output is None else _copy_path(output, subject)
     execution = Execution(read_backend(backend), read_device(device), passed_on(args))
     steps = subject_steps(workspace)
+    if "report" not in steps and not workspace.report.is_file():
+        raise BadInput(
+            f"the subject {subject!r} came without the frames that a report compares with",
+            hint="make the report where it was trained; 'radnerf evaluate' shows the figures that came with it",
+        )
     with hold(workspace) as held:
         write_settings(workspace, load_record(workspace.subject).resolved())
         warn_of_training(steps, console)

@@ -168,4 +168,7 @@ def _subject_words(report: dict[str, Any]) -> str:
     tail = "" if cost == 0 else f"bringing all of it up to date would take about {duration(cost)}" if cost else ""
     busy = report["busy"]
     owner = f"'{busy['command']}' (process {busy['pid']}) is working on it since {busy['since']}" if busy else ""
-    return "\n".join(filter(None, [head, table(rows, ("stage", "state", "size", "last took", "why")), tail, owner]))
+    stages = (
+        table(rows, ("stage", "state", "size", "last took", "why")) if rows else "all of it was given, nothing is to do"
+    )
+    return "\n".join(filter(None, [head, stages, tail, owner]))

@@ -203,6 +203,8 @@ def _check_mp4(path: Path) -> None:
     try:
         with path.open("rb") as stream:
             head = stream.read(12)
+    except FileNotFoundError as error:
+        raise BadInput(f"there is no file {path}", hint="check the name") from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}", hint="give an MP4 video") from error
     if head[4:8] != b"ftyp":

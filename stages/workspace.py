@@ -251,10 +251,11 @@ def open_subject(home: Path, name: str) -> Workspace:
     if not workspace.subject.is_file():
         there = sorted(path.parent.name for path in (home / "subjects").glob("*/subject.yaml"))
         known = f"there are: {', '.join(there)}" if there else "there is none yet"
-        raise BadInput(
-            f"there is no subject {name!r} under {home / 'subjects'}",
-            hint=f"{known}; 'radnerf prepare VIDEO --name {name}' makes it",
+        # Files are easily given where the subject comes first.
+        next_step = (
+            "a subject is given by its name" if Path(name).suffix else f"'radnerf prepare VIDEO --name {name}' makes it"
         )
+        raise BadInput(f"there is no subject {name!r} under {home / 'subjects'}", hint=f"{known}; {next_step}")
     check_contained(workspace)
     return workspace
 

@@ -40,6 +40,19 @@ def test_an_unpacked_subject_speaks_and_holds_no_frame(shell: Shell, tmp_path: P
     record = load_record(copy.subject)
     assert (record.name, record.resolved().render.crf) == ("copy", 30)
 
+    assert "all of it was given" in shell("status", "copy").out
+    for answer in (shell("report", "copy"), shell("report", "copy", "--json")):
+        assert (answer.code, answer.out) == (2, "")
+        assert "came without the frames that a report compares with" in answer.err
+    answer = shell("export", "copy", "-o", "copy.stl")
+    assert (answer.code, answer.err) == (
+        2,
+        "error: no .stl can be written (a mesh is written as .ply, which mesh editors read)\n",
+    )
+    answer = shell("speak", "hello.wav", "copy")
+    assert answer.code == 2
+    assert "a subject is given by its name" in answer.err
+
     plan = plan_speech(shell.home, "copy", tone(shell.home / "a.wav"), Wishes(output=shell.home / "a.mp4"))
     write_settings(copy, record.resolved())
     write_job(plan, plan.speech_id)

@@ -95,6 +95,8 @@ def test_other_files_are_refused(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     assert shell("verify", str(tmp_path / "text.mp4")).code == 2
     assert shell("verify", str(tmp_path / "none.mp4")).code == 2
+    answer = shell("verify", "nowhere.mp4")
+    assert (answer.code, answer.err) == (2, "error: there is no file nowhere.mp4 (check the name)\n")
 
 
 def test_tags_with_every_special_sign_are_read_back() -> None:
