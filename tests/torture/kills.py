@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from stages.checkpoint import load_checkpoint
 from stages.formats import TEMPORARY
 from stages.media import probe, read_video
 from stages.workspace import Workspace
+from tests.torture.faults import FAULTS, Fault, kill_all, words_of
 
 NAME = "demo"
 
@@ -40,104 +41,6 @@ TINY = (
 
 DISK_MB = 256
 """Size of the disk that is filled up."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A way to be disturbed.
-
-    Attributes:
-        name: For the table.
-        strike: Does it to a run; says whether there was anything to strike.
-        codes: What the run may end with; 0 always may, where it needed no more of what it lost.
-        commands: Those that it is tried on.
-    """
-
-    name: str
-    strike: Callable[[subprocess.Popen[bytes]], bool]
-    codes: tuple[int, ...]
-    commands: tuple[str, ...] = ("prepare", "train", "speak")
-
-
-def _own(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    try:
-        return psutil.Process(run.pid).children(recursive=True)
-    except psutil.Error:
-        return []
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
-
-
-def _kill_first(wanted: Callable[[list[str]], bool]) -> Callable[[subprocess.Popen[bytes]], bool]:
-    def strike(run: subprocess.Popen[bytes]) -> bool:
-        for process in _own(run):
-            if wanted(_words(process)):
-                try:
-                    process.kill()
-                except psutil.Error:
-                    continue
-                return True
-        return False
-
-    return strike
-
-
-def _is_stage(words: list[str]) -> bool:
-    return "stage" in words and any(word.endswith(("radnerf", "cli.app")) for word in words)
-
-
-def _is_snakemake(words: list[str]) -> bool:
-    return "snakemake" in words and "-m" in words
-
-
-def _is_encoder(words: list[str]) -> bool:
-    return "ffmpeg" in Path(words[0]).name and any("pipe:0" in word for word in words) if words else False
-
-
-def _signal(number: int) -> Callable[[subprocess.Popen[bytes]], bool]:
-    def strike(run: subprocess.Popen[bytes]) -> bool:
-        run.send_signal(number)
-        return True
-
-    return strike
-
-
-def _signal_group(number: int) -> Callable[[subprocess.Popen[bytes]], bool]:
-    """As a terminal does: to radnerf and whoever is in its group."""
-
-    def strike(run: subprocess.Popen[bytes]) -> bool:
-        os.killpg(run.pid, number)
-        return True
-
-    return strike
-
-
-def _kill_all(run: subprocess.Popen[bytes]) -> bool:
-    """As a power cut does: everything at once."""
-    for process in [*_own(run), psutil.Process(run.pid)]:
-        try:
-            process.kill()
-        except psutil.Error:
-            continue
-    return True
-
-
-# Asked to end, a run says so with 130; before Python has begun, the signal itself ends it.
-FAULTS = (
-    Fault("kill -9 of a stage", _kill_first(_is_stage), (1,)),
-    Fault("kill -9 of Snakemake", _kill_first(_is_snakemake), (1,)),
-    Fault("kill -9 of radnerf", _signal(signal.SIGKILL), (-signal.SIGKILL,)),
-    Fault("kill -9 of everything", _kill_all, (-signal.SIGKILL,)),
-    Fault("kill -9 of the encoder", _kill_first(_is_encoder), (1,), ("speak",)),
-    Fault("Ctrl-C", _signal_group(signal.SIGINT), (130, -signal.SIGINT)),
-    Fault("closed terminal", _signal_group(signal.SIGHUP), (130, -signal.SIGHUP)),
-    Fault("kill", _signal(signal.SIGTERM), (130, -signal.SIGTERM)),
-)
 
 
 @dataclass
@@ -323,7 +226,7 @@ class Torture:
         try:
             code = run.wait(timeout=max(900.0, 10 * stage.seconds))
         except subprocess.TimeoutExpired:
-            _kill_all(run)
+            kill_all(run)
             code = -1
         if code != 0:
             self.tally.problems.append(f"{name} did not go on: {self.said()}")
@@ -351,7 +254,7 @@ class Torture:
             code = run.wait(timeout=600)
         except subprocess.TimeoutExpired:
             self.tally.problems.append(f"{name} did not end after {fault.name}")
-            _kill_all(run)
+            kill_all(run)
             return
         finally:
             (self.home / "ballast").unlink(missing_ok=True)
@@ -387,7 +290,7 @@ class Torture:
         marks += [path for path in (self.folder / "tmp").iterdir() if not path.name.startswith("torchinductor_")]
         self.tally.left_over += [f"left over after {name}: {path.relative_to(self.folder)}" for path in marks]
         carriers = [process for process in psutil.process_iter() if _carries(process, self.home)]
-        self.tally.problems += [f"still running after {name}: {_words(process)}" for process in carriers]
+        self.tally.problems += [f"still running after {name}: {words_of(process)}" for process in carriers]
 
     def _compare(self, name: str) -> None:
         for what, same in _differences(self.home, self.folder / "straight", name):

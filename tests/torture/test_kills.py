@@ -14,7 +14,8 @@ from cli.lock import shared_lock, subject_lock
 from stages.errors import RadnerfError
 from tests.bad_inputs import voice, write_wav
 from tests.cli_harness import WORKING_STAGE, fabricate, shim_environment
-from tests.torture.kills import FAULTS, NAME, Stage, Torture, copy_tree
+from tests.torture.faults import FAULTS
+from tests.torture.kills import NAME, Stage, Torture, copy_tree
 from tests.torture.trainable import make_trainable
 
 
