@@ -87,7 +87,9 @@ class HeadSchedule:
         rays: A step.
         frames: A step; the rays are shared among them.
         mouth_share, eyes_share: Shares of the rays drawn in these boxes.
+        error_share: Share of the rays drawn where the error last was.
         grid_rate, network_rate: Adam's rates at the start.
+        pose_rate: The same, of corrections of the training frames' poses; 0 corrects none.
         attention_gain: The audio net's attention's rate over ``network_rate``.
         ema_decay: Of the averaged weights.
         entropy_weight, still_weight, mask_weight: Of the loss's terms; the second one rises from 0.
@@ -103,8 +105,10 @@ class HeadSchedule:
     frames: int
     mouth_share: float
     eyes_share: float
+    error_share: float
     grid_rate: float
     network_rate: float
+    pose_rate: float
     attention_gain: float
     ema_decay: float
     entropy_weight: float

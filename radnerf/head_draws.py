@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from radnerf.devices import pinned, send
+from radnerf.error_map import ErrorMap
 from radnerf.head_clip import Clip, HeadSchedule
 from radnerf.prefetch import Ahead
 
@@ -81,6 +82,7 @@ class Drawer:
 
     Attributes:
         generator: Of all that is drawn on the CPU.
+        errors: Where the error last was; whoever trains notes it there.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Drawer:
         # Patches are of many sizes, and the CPU has to know each.
         self._mouth_boxes = clip.mouth_box.cpu()
         self._boxes = torch.stack([clip.mouth_box, clip.eyes_box, clip.head_box]).to(place)
+        self.errors = ErrorMap(device, place)
         streamed = place.type == "cpu" and device.type != "cpu"
         self._steps = Ahead(self._draw, self.generator, ahead=streamed if ahead is None else ahead)
 
@@ -135,7 +138,7 @@ class Drawer:
         in_lips_phase = number >= self._schedule.steps
         due = not in_lips_phase and self._update_every > 0 and number % self._update_every == 0
         region_frames = self.frames(REGION_FRAMES) if due else None
-        draw = self._patch() if in_lips_phase and number % 2 else self._scattered()
+        draw = self._patch() if in_lips_phase and number % 2 else self._scattered(number)
         return dataclasses.replace(draw, region_frames=region_frames).pinned(self._device)
 
     def frames(self, count: int) -> Tensor:
@@ -147,10 +150,11 @@ class Drawer:
         shut = self._shut[torch.randint(len(self._shut), (count,), generator=self.generator)]
         return torch.where(chance < BLINK_SHARE, shut, usual)
 
-    def pixels(self, frames: Tensor, each: int) -> Tensor:
-        """Random pixels of the boxes of frames (B,), (B, each, 2) int64: column, row."""
+    def pixels(self, frames: Tensor, each: int, step: int) -> Tensor:
+        """Random pixels of the boxes of frames (B,) for a step, (B, each, 2) int64: column, row."""
         schedule = self._schedule
-        mouth, eyes = round(each * schedule.mouth_share), round(each * schedule.eyes_share)
+        shares = (schedule.mouth_share, schedule.eyes_share, schedule.error_share)
+        mouth, eyes, worst = (round(each * share) for share in shares)
         boxes = torch.cat(
             [
                 self._boxes[which, frames][:, None].expand(-1, count, -1)
@@ -160,13 +164,16 @@ class Drawer:
         )
         low, high = boxes[..., :2], boxes[..., 2:]
         places = torch.rand(low.shape, generator=self._pixel_generator, device=low.device)
+        if worst:
+            drawn = self.errors.draw(step, len(frames) * worst, self._pixel_generator)
+            places[:, each - worst :] = drawn.view(len(frames), worst, 2)
         return low + (places * (high - low)).long()
 
-    def _scattered(self) -> Draw:
+    def _scattered(self, step: int) -> Draw:
         """Pixels all over the head, more of them at mouth and eyes, in a few frames."""
         schedule = self._schedule
         frames = send(self.frames(schedule.frames), self._boxes.device)
-        pixels = self.pixels(frames, schedule.rays // schedule.frames)
+        pixels = self.pixels(frames, schedule.rays // schedule.frames, step)
         count = pixels.shape[0] * pixels.shape[1]
         jitter = torch.rand(count, generator=self._pixel_generator, device=pixels.device)
         return self._looked_at(frames, pixels, jitter)

@@ -20,6 +20,7 @@ from radnerf.losses import alpha_entropy, still_motion, structural_loss
 from radnerf.mlp import use_precision
 from radnerf.model import HeadModel
 from radnerf.occupancy import OccupancyGrid
+from radnerf.pose_correction import PoseCorrection
 from radnerf.rendering import RayColours, render_rays
 from radnerf.schedule import StepReport, decayed, step_report
 from radnerf.visibility import VisibilityGrid
@@ -108,6 +109,9 @@ class HeadTrainer:
         left_out = ("audio_net.", "further_nets.") if self.taught else ()
         trained = [(name, value) for name, value in model.named_parameters() if not name.startswith(left_out)]
         groups = _parameter_groups(trained, schedule)
+        self.corrections = PoseCorrection(len(clip.truth), clip.train).to(self.device) if schedule.pose_rate else None
+        if self.corrections is not None:
+            groups.append({"params": [self.corrections.shift], "lr": schedule.pose_rate})
         averaged = [value for _, value in trained]
         scaled = precision == torch.float16
         self.descent = Descent(groups, averaged, schedule.ema_decay, scaled=scaled, label="head")
@@ -202,6 +206,11 @@ class HeadTrainer:
         mean = self.model.appearance.mean(0, keepdim=True)
         return Condition(condition.audio, condition.eye, torch.where(draw.own, condition.appearance, mean))
 
+    def _poses(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotations (B, 3, 3) and translations (B, 3) of frames, corrected where that is learnt."""
+        measured = self.clip.rotation[frames], self.clip.translation[frames]
+        return measured if self.corrections is None else self.corrections(frames, *measured)
+
     def _seen(
         self, draw: Draw, rays: tuple[Tensor, Tensor], membership: Tensor | None, room: int | None
     ) -> list[RayColours]:
@@ -216,8 +225,8 @@ class HeadTrainer:
         """Photometric and regularising terms on rays of a few frames."""
         clip, schedule = self.clip, self.schedule
         count, each = draw.pixels.shape[:2]
-        poses = clip.rotation[draw.frames][:, None], clip.translation[draw.frames][:, None]
-        origins, directions = clip.camera.rays(*poses, draw.pixels)
+        rotation, translation = self._poses(draw.frames)
+        origins, directions = clip.camera.rays(rotation[:, None], translation[:, None], draw.pixels)
         truth, behind = draw.truth.float() / 255, draw.behind.float() / 255
         membership = torch.eye(count, device=self.device)[:, None].expand(-1, each, -1).reshape(-1, count)
         rays = origins.flatten(0, 1), directions.flatten(0, 1)
@@ -227,9 +236,24 @@ class HeadTrainer:
             self.visibility.observe(final.points, final.weights.detach())
         if self._room is not None:
             self._most_samples = torch.maximum(self._most_samples, final.samples)
-        errors = [functional.mse_loss(over(one.image, one.alpha, behind), truth) for one in seen]
+        pictures = [over(one.image, one.alpha, behind) for one in seen]
+        errors = [functional.mse_loss(picture, truth) for picture in pictures]
+        self._note_errors(draw, pictures[-1].detach() - truth)
         loss = torch.stack(errors).sum() + self._regularisers(final, draw)
+        if self.corrections is not None:
+            loss = loss + self.corrections.penalty(draw.frames)
         return loss, step_report(loss, errors[-1], final.samples / len(truth))
+
+    def _note_errors(self, draw: Draw, difference: Tensor) -> None:
+        """Remember where in the head's box the picture differs from the truth, (N, 3)."""
+        if self.schedule.error_share == 0:
+            return
+        errors, boxes = self.drawer.errors, self.clip.head_box[draw.frames][:, None]
+        places = (draw.pixels + 0.5 - boxes[..., :2]) / (boxes[..., 2:] - boxes[..., :2])
+        errors.note(places.flatten(0, 1), difference.square().mean(1))
+        if self.step_number % UPDATE_EVERY == UPDATE_EVERY - 1:
+            # The next step may have been drawn already.
+            errors.settle(self.step_number + 2)
 
     def _regularisers(self, seen: RayColours, draw: Draw) -> Tensor:
         """Entropy of alpha, alpha against the head's mask, and stillness away from the mouth."""
@@ -251,8 +275,8 @@ class HeadTrainer:
     def _lips_loss(self, draw: Draw, side_px: int) -> tuple[Tensor, StepReport]:
         """Squared error and perceptual distance on one frame's whole mouth (arXiv 2211.12368, section 3.4)."""
         clip = self.clip
-        pose = clip.rotation[draw.frames][0], clip.translation[draw.frames][0]
-        rays = clip.camera.rays(*pose, draw.pixels[0])
+        rotation, translation = self._poses(draw.frames)
+        rays = clip.camera.rays(rotation[0], translation[0], draw.pixels[0])
         truth, behind = draw.truth.float() / 255, draw.behind.float() / 255
         room = None if self._room is None else len(truth) * self.model.shape.samples_per_ray
         seen = self._seen(draw, rays, None, room)[-1]
@@ -298,6 +322,8 @@ class HeadTrainer:
             "descent": self.descent.state_dict(),
             "occupancy": self.occupancy.state_dict(),
             "visibility": self.visibility.state_dict(),
+            "errors": self.drawer.errors.state_dict(),
+            "corrections": None if self.corrections is None else self.corrections.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -309,5 +335,8 @@ class HeadTrainer:
         self.descent.load_state_dict(state["descent"])
         self.occupancy.load_state_dict(state["occupancy"])
         self.visibility.load_state_dict(state["visibility"])
+        self.drawer.errors.load_state_dict(state["errors"])
+        if self.corrections is not None:
+            self.corrections.load_state_dict(state["corrections"])
         if self._room is not None:
             self._room = self._most_room

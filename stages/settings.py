@@ -114,7 +114,9 @@ class HeadSettings:
         rays: A step.
         frames_per_step: Frames that a step's rays come from.
         mouth_share, eyes_share: Shares of the rays drawn in the boxes around mouth and eyes.
+        error_share: Share of the rays drawn where the error last was, over all frames: outline, hair, teeth.
         grid_rate, network_rate: Learning rates at the start; both fall to a tenth.
+        pose_rate: The same, of small corrections of the training frames' poses; 0 takes them as they were measured.
         attention_gain: The audio attention's rate over ``network_rate``.
         ema_decay: Of the averaged weights that are kept.
         entropy_weight: Of the accumulated alpha's entropy.
@@ -151,8 +153,10 @@ class HeadSettings:
     frames_per_step: int = 4
     mouth_share: float = 0.3
     eyes_share: float = 0.1
+    error_share: float = 0.2
     grid_rate: float = 3e-2
     network_rate: float = 2e-3
+    pose_rate: float = 0.0
     attention_gain: float = 5.0
     ema_decay: float = 0.99
     entropy_weight: float = 1e-4

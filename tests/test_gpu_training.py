@@ -20,6 +20,7 @@ from radnerf import devices
 from radnerf.audio_net import AudioNet, frame_windows
 from radnerf.descent import Descent
 from radnerf.devices import pick_precision, pictures_fit, send
+from radnerf.error_map import ErrorMap
 from radnerf.errors import BadInput
 from radnerf.grid import HashGrid
 from radnerf.head_training import UPDATE_EVERY, HeadTrainer
@@ -103,6 +104,7 @@ def _head_on_meta(trainer: HeadTrainer) -> None:
     trainer._room, trainer._most_samples = trainer._most_room, torch.zeros((), dtype=torch.int64, device=META)
     drawer._clip, drawer._device, drawer._boxes = trainer.clip, META, drawer._boxes.to(META)
     drawer._pixel_generator = None  # type: ignore[assignment]
+    drawer.errors = ErrorMap(META, META)
 
 
 def _with_warp(model: HeadModel) -> HeadModel:

@@ -237,7 +237,7 @@ def test_the_lips_phase_asks_the_perceptual_distance_about_the_mouth() -> None:
 def test_pixels_are_drawn_inside_their_boxes() -> None:
     trainer = head_trainer(head_model(), head_schedule())
     frames = torch.arange(8)
-    pixels = trainer.drawer.pixels(frames, 100)
+    pixels = trainer.drawer.pixels(frames, 100, 0)
     clip = trainer.clip
     for boxes, part in ((clip.mouth_box, pixels[:, :30]), (clip.eyes_box, pixels[:, 30:40]), (clip.head_box, pixels)):
         assert bool((part >= boxes[:8, None, :2]).all())
