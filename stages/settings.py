@@ -156,7 +156,7 @@ class HeadSettings:
     error_share: float = 0.2
     grid_rate: float = 3e-2
     network_rate: float = 2e-3
-    pose_rate: float = 0.0
+    pose_rate: float = 1e-4
     attention_gain: float = 5.0
     ema_decay: float = 0.99
     entropy_weight: float = 1e-4
@@ -285,7 +285,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "head": {"size_px": 512, "levels": 16, "features_per_level": 2, "max_resolution": 2048,
                  "audio_base_resolution": 16, "audio_max_resolution": 2048, "occupancy_resolution": 128,
                  "steps": 200_000, "lips_steps": 50_000, "rays": 65_536, "grid_rate": 5e-3, "network_rate": 5e-4,
-                 "ema_decay": 0.995, "checkpoint_every_s": 300.0},
+                 "pose_rate": 2.5e-5, "ema_decay": 0.995, "checkpoint_every_s": 300.0},
         "torso": {"size_px": 512, "levels": 16, "features_per_level": 2, "log2_entries": 16, "max_resolution": 2048,
                   "hidden_width": 64, "steps": 200_000, "pixels": 65_536, "grid_rate": 5e-3, "network_rate": 5e-4,
                   "checkpoint_every_s": 300.0},
@@ -295,7 +295,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "head": {"size_px": 1024, "levels": 16, "features_per_level": 2, "log2_entries": 18, "max_resolution": 4096,
                  "audio_base_resolution": 16, "audio_max_resolution": 2048, "occupancy_resolution": 128,
                  "steps": 300_000, "lips_steps": 80_000, "rays": 65_536, "grid_rate": 5e-3, "network_rate": 5e-4,
-                 "ema_decay": 0.995, "checkpoint_every_s": 300.0},
+                 "pose_rate": 2.5e-5, "ema_decay": 0.995, "checkpoint_every_s": 300.0},
         "torso": {"size_px": 1024, "levels": 16, "features_per_level": 2, "log2_entries": 17, "max_resolution": 4096,
                   "hidden_width": 64, "steps": 200_000, "pixels": 65_536, "grid_rate": 5e-3, "network_rate": 5e-4,
                   "checkpoint_every_s": 300.0},
@@ -304,6 +304,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 """What each preset changes in the defaults, which are the draft's."""
 
 BASELINE: dict[str, dict[str, Any]] = {
-    preset: {"lips_steps": 0, "rays": 1024, "network_rate": 5e-4} for preset in ("standard", "full", "max")
-} | {"draft": {"steps": 120, "lips_steps": 0, "rays": 256, "frames_per_step": 1, "network_rate": 5e-4}}
+    preset: {"lips_steps": 0, "rays": 1024, "network_rate": 5e-4, "pose_rate": 0.0, "error_share": 0.0}
+    for preset in ("standard", "full", "max")
+} | {
+    "draft": {"steps": 120, "lips_steps": 0, "rays": 256, "frames_per_step": 1, "network_rate": 5e-4, "pose_rate": 0.0,
+              "error_share": 0.0},
+}  # fmt: skip
 """What ``head.backbone: nerf`` changes in a preset: it takes 256 samples a ray, each through nine wide layers."""

@@ -99,6 +99,8 @@ def _head_on_meta(trainer: HeadTrainer) -> None:
     trainer.occupancy.to(META)
     trainer.visibility.to(META)
     values = [value for name, value in model.named_parameters() if not name.startswith("audio_net.")]
+    assert trainer.corrections is not None
+    values += trainer.corrections.to(META).parameters()
     trainer.descent = _moved_descent(trainer.descent, values, scaled=True)
     trainer.average, trainer.first_rates = trainer.descent.average, [0.01]
     trainer._room, trainer._most_samples = trainer._most_room, torch.zeros((), dtype=torch.int64, device=META)
@@ -126,7 +128,7 @@ def test_nothing_in_a_step_of_the_head_waits_for_the_device(
     precision: torch.dtype, lips: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = _with_warp(head_model())
-    schedule = head_schedule(1 if lips else 1000, 40 if lips else 0)
+    schedule = dataclasses.replace(head_schedule(1 if lips else 1000, 40 if lips else 0), pose_rate=1e-4)
     hull = torch.ones_like(model.mask)
     trainer = HeadTrainer(model, head_clip(), schedule, SINGLE, hull, None, 0, precision=precision)
     _head_on_meta(trainer)
