@@ -155,6 +155,7 @@ class Drawer:
         schedule = self._schedule
         shares = (schedule.mouth_share, schedule.eyes_share, schedule.error_share)
         mouth, eyes, worst = (round(each * share) for share in shares)
+        worst = min(worst, each - mouth - eyes)
         boxes = torch.cat(
             [
                 self._boxes[which, frames][:, None].expand(-1, count, -1)
