@@ -197,7 +197,7 @@ class TorsoSettings:
     hidden_width: int = 32
     appearance_code: int = 8
     anchors: int = 3
-    steps: int = 2200
+    steps: int = 3300
     pixels: int = 8192
     grid_rate: float = 2e-2
     network_rate: float = 4e-3
