@@ -109,8 +109,10 @@ class HeadTrainer:
         left_out = ("audio_net.", "further_nets.") if self.taught else ()
         trained = [(name, value) for name, value in model.named_parameters() if not name.startswith(left_out)]
         groups = _parameter_groups(trained, schedule)
-        self.corrections = PoseCorrection(len(clip.truth), clip.train).to(self.device) if schedule.pose_rate else None
-        if self.corrections is not None:
+        self.corrections: PoseCorrection | None = None
+        if schedule.pose_rate:
+            drives = torch.cat([clip.mouth[:, : model.shape.mouth], clip.eye[:, None]], dim=1)
+            self.corrections = PoseCorrection(clip.train, drives).to(self.device)
             groups.append({"params": [self.corrections.shift], "lr": schedule.pose_rate})
         averaged = [value for _, value in trained]
         scaled = precision == torch.float16

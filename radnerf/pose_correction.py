@@ -14,33 +14,44 @@ _PULL = 1e-3  # towards the measured pose
 
 
 class PoseCorrection(nn.Module):
-    """A turn and a shift for each frame; over the training frames they cancel out, so that the head stays in place.
+    """A turn and a shift for each frame.
+
+    Over the training frames they cancel out, so that the head stays in place, and do not go along with what drives the
+    face: else a wider mouth would be learnt as a turn of the head, which new speech does not make.
 
     Attributes:
         shift: (N, 6) float32: along the axis of a turn in the head's frame, twice the tangent of half its angle, which
             is the angle itself, rad, where it is small; then a translation over ``_REACH_CM``.
         train_frames: (F,) int64.
+        basis: (N, K) float32, orthonormal over the training frames: a constant and the driving numbers.
         reach: (3,) float32, cm.
     """
 
     train_frames: Tensor
+    basis: Tensor
     reach: Tensor
 
-    def __init__(self, frames: int, train_frames: Tensor) -> None:
+    def __init__(self, train_frames: Tensor, drives: Tensor) -> None:
         """Correct nothing yet.
 
         Args:
-            frames: Of the clip, N.
             train_frames: (F,) int64.
+            drives: (N, D) float, each frame's driving numbers: mouth and eyes.
         """
         super().__init__()
-        self.shift = nn.Parameter(torch.zeros(frames, 6))
+        self.shift = nn.Parameter(torch.zeros(len(drives), 6))
+        basis = torch.cat([torch.ones(len(drives), 1), drives.float().cpu()], dim=1)
+        _, sizes, ways = torch.linalg.svd(basis[train_frames.cpu()], full_matrices=False)
+        # Numbers that say the same, or never change, count once.
+        told = sizes > 1e-4 * sizes[0]
         self.register_buffer("train_frames", train_frames)
+        self.register_buffer("basis", (basis @ ways.T / sizes.clamp(min=1e-12))[:, told].to(train_frames.device))
         self.register_buffer("reach", torch.tensor(_REACH_CM))
 
     def of(self, frames: Tensor) -> Tensor:
         """The corrections of frames (B,), (B, 6) float32, as ``shift``."""
-        corrections: Tensor = self.shift[frames] - self.shift[self.train_frames].mean(0)
+        train = self.train_frames
+        corrections: Tensor = self.shift[frames] - self.basis[frames] @ (self.basis[train].T @ self.shift[train])
         return corrections
 
     def forward(self, frames: Tensor, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,16 +19,36 @@ STEPS = 300
 def test_no_correction_leaves_poses_as_they_are() -> None:
     clip = head_clip()
     frames = torch.tensor([3, 9])
-    corrections = PoseCorrection(len(clip.rotation), clip.train)
+    corrections = PoseCorrection(clip.train, clip.mouth)
     rotation, translation = corrections(frames, clip.rotation[frames], clip.translation[frames])
     torch.testing.assert_close(rotation, clip.rotation[frames])
     torch.testing.assert_close(translation, clip.translation[frames])
     assert corrections.penalty(frames).item() == 0
 
 
+def test_what_goes_along_with_the_mouth_is_no_correction() -> None:
+    clip = head_clip()
+    corrections = PoseCorrection(clip.train, clip.mouth)
+    noise = torch.randn(len(clip.mouth), 6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        corrections.shift.copy_(clip.mouth[:, :1] * torch.arange(1.0, 7) + 3.0)
+        assert corrections.of(clip.train).abs().max() < 1e-4
+        corrections.shift.add_(noise)
+    left = corrections.of(clip.train)
+    assert (left.T @ clip.mouth[clip.train]).abs().max() < 1e-3
+    assert left.square().mean() > 0.8 * noise[clip.train].square().mean()
+
+
+def test_drives_that_say_the_same_or_nothing_count_once() -> None:
+    clip = head_clip()
+    same = torch.cat([clip.mouth, clip.mouth, torch.ones(len(clip.mouth), 2)], dim=1)
+    assert PoseCorrection(clip.train, same).basis.shape == PoseCorrection(clip.train, clip.mouth).basis.shape
+    assert PoseCorrection(clip.train, clip.mouth[:, :0]).basis.shape[1] == 1
+
+
 def test_corrections_turn_and_move_and_cancel_out_over_the_training_frames() -> None:
     clip = head_clip()
-    corrections = PoseCorrection(len(clip.rotation), clip.train)
+    corrections = PoseCorrection(clip.train, clip.mouth)
     with torch.no_grad():
         corrections.shift.normal_(std=0.01, generator=torch.Generator().manual_seed(0)).add_(0.02)
     rotation, translation = corrections(clip.train, clip.rotation[clip.train], clip.translation[clip.train])
