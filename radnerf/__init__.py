@@ -4,8 +4,8 @@ The engine knows no file. ``radnerf.load``, which opens a trained subject, is th
 ``stages.api`` and is looked up there when it is asked for.
 
 Importing this before torch lets the threads of OpenMP, which torch and the CPU kernels share, sleep while they wait for
-each other, unless ``OMP_WAIT_POLICY`` says otherwise. By default they spin, and beside one busy program on
-two cores a frame takes twice as long to draw and seven times as long to hear (``benchmarks/busy_machine.py``).
+each other, unless ``OMP_WAIT_POLICY`` says otherwise. By default they spin, and on a crowded machine a frame
+takes several times as long to draw and to hear (``benchmarks/busy_machine.py``).
 """
 
 from __future__ import annotations
