@@ -20,7 +20,7 @@ from radnerf.losses import alpha_entropy, still_motion, structural_loss
 from radnerf.mlp import use_precision
 from radnerf.model import HeadModel
 from radnerf.occupancy import OccupancyGrid
-from radnerf.pose_correction import PoseCorrection
+from radnerf.pose_correction import pose_correction
 from radnerf.rendering import RayColours, render_rays
 from radnerf.schedule import StepReport, decayed, step_report
 from radnerf.visibility import VisibilityGrid
@@ -109,10 +109,8 @@ class HeadTrainer:
         left_out = ("audio_net.", "further_nets.") if self.taught else ()
         trained = [(name, value) for name, value in model.named_parameters() if not name.startswith(left_out)]
         groups = _parameter_groups(trained, schedule)
-        self.corrections: PoseCorrection | None = None
-        if schedule.pose_rate:
-            drives = torch.cat([clip.mouth[:, : model.shape.mouth], clip.eye[:, None]], dim=1)
-            self.corrections = PoseCorrection(clip.train, drives).to(self.device)
+        self.corrections = pose_correction(clip, model.shape.mouth) if schedule.pose_rate else None
+        if self.corrections is not None:
             groups.append({"params": [self.corrections.shift], "lr": schedule.pose_rate})
         averaged = [value for _, value in trained]
         scaled = precision == torch.float16
@@ -208,10 +206,13 @@ class HeadTrainer:
         mean = self.model.appearance.mean(0, keepdim=True)
         return Condition(condition.audio, condition.eye, torch.where(draw.own, condition.appearance, mean))
 
-    def _poses(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotations (B, 3, 3) and translations (B, 3) of frames, corrected where that is learnt."""
-        measured = self.clip.rotation[frames], self.clip.translation[frames]
-        return measured if self.corrections is None else self.corrections(frames, *measured)
+    def _poses(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotations (B, 3, 3) and translations (B, 3) of frames, corrected where that is learnt, and its penalty."""
+        rotation, translation = self.clip.rotation[frames], self.clip.translation[frames]
+        if self.corrections is None:
+            return rotation, translation, rotation.new_zeros(())
+        corrected: tuple[Tensor, Tensor, Tensor] = self.corrections(frames, rotation, translation)
+        return corrected
 
     def _seen(
         self, draw: Draw, rays: tuple[Tensor, Tensor], membership: Tensor | None, room: int | None
@@ -227,7 +228,7 @@ class HeadTrainer:
         """Photometric and regularising terms on rays of a few frames."""
         clip, schedule = self.clip, self.schedule
         count, each = draw.pixels.shape[:2]
-        rotation, translation = self._poses(draw.frames)
+        rotation, translation, penalty = self._poses(draw.frames)
         origins, directions = clip.camera.rays(rotation[:, None], translation[:, None], draw.pixels)
         truth, behind = draw.truth.float() / 255, draw.behind.float() / 255
         membership = torch.eye(count, device=self.device)[:, None].expand(-1, each, -1).reshape(-1, count)
@@ -241,9 +242,7 @@ class HeadTrainer:
         pictures = [over(one.image, one.alpha, behind) for one in seen]
         errors = [functional.mse_loss(picture, truth) for picture in pictures]
         self._note_errors(draw, pictures[-1].detach() - truth)
-        loss = torch.stack(errors).sum() + self._regularisers(final, draw)
-        if self.corrections is not None:
-            loss = loss + self.corrections.penalty(draw.frames)
+        loss = torch.stack(errors).sum() + self._regularisers(final, draw) + penalty
         return loss, step_report(loss, errors[-1], final.samples / len(truth))
 
     def _note_errors(self, draw: Draw, difference: Tensor) -> None:
@@ -277,7 +276,7 @@ class HeadTrainer:
     def _lips_loss(self, draw: Draw, side_px: int) -> tuple[Tensor, StepReport]:
         """Squared error and perceptual distance on one frame's whole mouth (arXiv 2211.12368, section 3.4)."""
         clip = self.clip
-        rotation, translation = self._poses(draw.frames)
+        rotation, translation, _ = self._poses(draw.frames)
         rays = clip.camera.rays(rotation[0], translation[0], draw.pixels[0])
         truth, behind = draw.truth.float() / 255, draw.behind.float() / 255
         room = None if self._room is None else len(truth) * self.model.shape.samples_per_ray

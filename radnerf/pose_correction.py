@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from radnerf.head_clip import Clip
+
 _REACH_CM = (10.0, 10.0, 30.0)  # of a head's turn by 1 rad, about; depth, which shows least, may move most
 _PULL = 1e-3  # towards the measured pose
 
@@ -54,7 +56,7 @@ class PoseCorrection(nn.Module):
         corrections: Tensor = self.shift[frames] - self.basis[frames] @ (self.basis[train].T @ self.shift[train])
         return corrections
 
-    def forward(self, frames: Tensor, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, frames: Tensor, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Corrected poses; differentiable.
 
         Args:
@@ -65,6 +67,7 @@ class PoseCorrection(nn.Module):
         Returns:
             rotation: (B, 3, 3) float32, head to camera.
             translation: (B, 3) float32, cm.
+            penalty: Scalar float32, for the loss: what keeps these corrections small.
         """
         correction = self.of(frames)
         x, y, z = correction[:, :3].unbind(1)
@@ -73,8 +76,11 @@ class PoseCorrection(nn.Module):
         # Cayley's form of a rotation: exact, smooth at no turn at all, and a GPU need not be waited for.
         share = 4 / (4 + correction[:, :3].square().sum(1))
         turn = torch.eye(3, device=skew.device) + share[:, None, None] * (skew + 0.5 * skew @ skew)
-        return rotation @ turn, translation + correction[:, 3:] * self.reach
+        penalty = _PULL * correction.square().sum(1).mean()
+        return rotation @ turn, translation + correction[:, 3:] * self.reach, penalty
 
-    def penalty(self, frames: Tensor) -> Tensor:
-        """What keeps corrections of frames (B,) small; a scalar."""
-        return _PULL * self.of(frames).square().sum(1).mean()
+
+def pose_correction(clip: Clip, mouth: int) -> PoseCorrection:
+    """Corrections of a clip's poses, kept apart from so many components of the mouth and from the eyes."""
+    drives = torch.cat([clip.mouth[:, :mouth], clip.eye[:, None]], dim=1)
+    return PoseCorrection(clip.train, drives).to(clip.train.device)
