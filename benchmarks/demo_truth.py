@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from radnerf.metrics import amplitude_gain, correlation
+from stages.archive import Archive
+from stages.atomic_files import load_json
 from stages.demo.make import DemoSettings, make_demo_video
 from stages.demo.truth import Truth, boundary_distances_px, cropped, overlap, rotation_errors_deg
 from stages.evaluation_measures import LEAST_READING_PX, FaceReader
-from stages.formats import HEAD, NECK, TORSO, Archive, Track, load_json
+from stages.formats import HEAD, NECK, TORSO, Track
 from stages.vision.canonical_face import vertices_cm
 from stages.vision.clip import load_grey
 from stages.vision.face_measures import compare_blinks, eye_openness, find_blinks, measure_mouth, open_eye_ratio

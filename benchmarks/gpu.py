@@ -257,8 +257,8 @@ def stopping_after(minutes: float) -> Iterator[None]:
 
 def history_of(name: str, history: Path, state: Path) -> list[Row]:
     """The points of a training, finished or not."""
+    from stages.atomic_files import load_json
     from stages.checkpoint import load_checkpoint
-    from stages.formats import load_json
 
     if history.is_file():
         return list(load_json(history)["points"])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.formats import Archive
+from stages.archive import Archive
 from stages.vision.images import decode_grey
 from stages.workspace import Workspace
 

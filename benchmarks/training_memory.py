@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import head
+from stages.archive import Archive, ArchiveWriter, frame_name
 from stages.bench_subject import drawn_subject, quick_settings
-from stages.formats import Archive, ArchiveWriter, AudioFeatures, Landmarks, Track, frame_name
+from stages.formats import AudioFeatures, Landmarks, Track
 from stages.progress import Progress, listening
 from stages.settings import HeadSettings
 from stages.workspace import Workspace

@@ -38,7 +38,7 @@ from cli.snakemake_call import Execution
 from cli.speech_plan import Plan, Wishes, check_room, check_sound, hand_out, plan_speech, write_job
 from cli.subject import write_settings
 from cli.workflow import hold, last_words, run_snakemake, unlock
-from stages import formats
+from stages.atomic_files import sha256_of
 from stages.errors import BadInput, RadnerfError
 from stages.workspace import Workspace
 
@@ -202,7 +202,7 @@ def _prepare(jobs: list[Job], board: Board) -> None:
         workspace = job.plan.workspace
         try:
             known = workspace.speech(job.speech_id).source
-            if not (known.is_file() and formats.sha256_of(known) == job.plan.source.sha256):
+            if not (known.is_file() and sha256_of(known) == job.plan.source.sha256):
                 check_room(job.plan, check_sound(job.plan))
             write_job(job.plan, job.speech_id)
         except RadnerfError as error:

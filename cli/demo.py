@@ -21,7 +21,7 @@ from cli.prepare import prepare
 from cli.speak import speak
 from cli.subject import slug
 from cli.train import train
-from stages.formats import lives
+from stages.atomic_files import lives
 from stages.progress import listening
 from stages.workspace import Workspace
 

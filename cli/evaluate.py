@@ -31,7 +31,7 @@ from cli.speak import check_trained, warn_of_training
 from cli.stage import run_step
 from cli.subject import load_record, write_settings
 from cli.workflow import Held, hold, run_steps
-from stages import formats
+from stages.atomic_files import load_json
 from stages.errors import BadInput
 from stages.workspace import open_subject
 
@@ -94,7 +94,7 @@ def evaluate(
             _with_frames(held, steps, save_frames, execution, console)
     if not workspace.evaluation.is_file():
         return
-    figures = formats.load_json(workspace.evaluation)
+    figures = load_json(workspace.evaluation)
     console.result(figures, _words(figures))
 
 

@@ -17,7 +17,7 @@ from cli.speech_plan import check_trained
 from cli.staging import new_subject
 from cli.subject import check_space, describe_source, load_record, new_record, save_record, slug, write_settings
 from cli.workflow import hold
-from stages import formats
+from stages.atomic_files import load_json, save_json
 from stages.errors import BadInput
 from stages.progress import listening
 from stages.workspace import Workspace, check_name, open_subject
@@ -103,10 +103,10 @@ def import_data(
             track = import_folder(folder, staging, _find_landmarks, deepspeech=own_features, solve_poses=solve_poses)
         display.finish("import")
         given = [stage for stage in GIVEN if not (stage == "pose" and solve_poses)] + ["audio"] * own_features
-        formats.save_json(staging.given, {"stages": given, "why": f"imported from {folder.resolve().name}"})
+        save_json(staging.given, {"stages": given, "why": f"imported from {folder.resolve().name}"})
         save_record(staging.subject, record)
         write_settings(staging, record.resolved())
-    info = formats.load_json(workspace.frames_info)
+    info = load_json(workspace.frames_info)
     told: dict[str, Any] = {
         "subject": workspace.root.name,
         "frames": info["frames"],

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stages import formats
+from stages.atomic_files import load_json
 from stages.errors import BadInput
 from stages.workspace import SpeechFolder, Workspace
 
@@ -113,7 +113,7 @@ def given_stages(workspace: Workspace) -> frozenset[str]:
     """
     if not workspace.given.is_file():
         return frozenset()
-    stages = formats.load_json(workspace.given).get("stages")
+    stages = load_json(workspace.given).get("stages")
     if not isinstance(stages, list) or not set(stages) <= set(STAGES):
         raise BadInput(f"{workspace.given} names stages that are not", hint="import or unpack the subject again")
     return frozenset(stages)
@@ -189,7 +189,7 @@ def find_step(workspace: Workspace, stage: str, speech_id: str | None = None) ->
         if stage == "render":
             raise BadInput("the render stage needs a speech", hint="add --speech ID, a folder's name under speech/")
         if stage in given_stages(workspace):
-            why = formats.load_json(workspace.given).get("why", "it came from elsewhere")
+            why = load_json(workspace.given).get("why", "it came from elsewhere")
             raise BadInput(f"the {stage} stage has nothing to work on: the subject was {why}", hint="leave it as it is")
         return subject_steps(workspace)[stage]
     if stage not in ("audio", "render"):

@@ -46,6 +46,7 @@ from cli.subject import (
 )
 from cli.workflow import Held, Outcome, hold, run_steps
 from stages import formats
+from stages.atomic_files import load_json, save_json_if_changed
 from stages.errors import BadInput, RadnerfError
 from stages.progress import listening
 from stages.workspace import Workspace, check_name
@@ -169,11 +170,11 @@ def run_preparation(held: Held, execution: Execution, console: Console) -> Outco
 
 def summarise(workspace: Workspace, outcome: Outcome) -> dict[str, Any]:
     """What preparation found, kept in ``prepared.json``; its seconds are those of the last run that did something."""
-    info = formats.load_json(workspace.frames_info)
+    info = load_json(workspace.frames_info)
     track = formats.Track.load(workspace.track)
     seconds = outcome.seconds
     if not outcome.ran and workspace.prepared.is_file():
-        seconds = float(formats.load_json(workspace.prepared)["seconds"])
+        seconds = float(load_json(workspace.prepared)["seconds"])
     summary = {
         "seconds": round(seconds, 2),
         "frames": info["frames"],
@@ -181,7 +182,7 @@ def summarise(workspace: Workspace, outcome: Outcome) -> dict[str, Any]:
         "reprojection_rms_px": round(float(track.reprojection_rms_px), 4),
         "blinks": [int(frame) for frame in track.blinks],
     }
-    formats.save_json_if_changed(workspace.prepared, summary)
+    save_json_if_changed(workspace.prepared, summary)
     return summary
 
 

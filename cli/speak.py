@@ -37,7 +37,7 @@ from cli.speech_plan import Wishes, check_room, check_sound, hand_out, plan_spee
 from cli.speech_plan import check_trained as check_trained
 from cli.subject import SubjectRecord, load_record, write_settings
 from cli.workflow import Held, Outcome, hold, hold_speech, run_steps
-from stages import formats
+from stages.atomic_files import load_json
 from stages.settings import STAGES
 from stages.settings_reading import to_mapping
 from stages.workspace import Workspace
@@ -175,7 +175,7 @@ def speak(
     if execution.snakemake_args and not folder.video.is_file():
         return
     hand_out(plan, plan.speech_id)
-    summary = {**formats.load_json(folder.summary), "video": str(plan.output.resolve())}
+    summary = {**load_json(folder.summary), "video": str(plan.output.resolve())}
     told = {key: summary[key] for key in ("video", "frames", "seconds", "fps", "peak_rss_mb")}
     console.result(told, _words(plan.output, told, outcome))
 
@@ -187,7 +187,7 @@ def is_current(workspace: Workspace, record: SubjectRecord) -> bool:
     for stage in (stage for stage in STAGES if stage not in given):
         path = workspace.settings(stage)
         wanted = json.loads(json.dumps(to_mapping(getattr(settings, stage))))
-        if not path.is_file() or formats.load_json(path) != wanted:
+        if not path.is_file() or load_json(path) != wanted:
             return False
     steps = subject_steps(workspace)
     return not stale_steps({name: steps[name] for name in (*PREPARATION, *TRAINING) if name in steps})

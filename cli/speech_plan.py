@@ -9,7 +9,8 @@ from typing import Any
 
 from cli.options import read_numbers
 from cli.subject import Source, SubjectRecord, check_space, copy_file, describe_source, load_record, slug
-from stages import formats
+from stages.archive import Archive
+from stages.atomic_files import atomic_path, save_json, save_json_if_changed, sha256_of
 from stages.colours import parse_colour
 from stages.errors import BadInput
 from stages.workspace import Workspace, open_subject
@@ -187,7 +188,7 @@ def write_job(plan: Plan, speech_id: str) -> None:
         speech_id: The speech's folder.
     """
     folder = plan.workspace.speech(speech_id)
-    if not folder.source.is_file() or formats.sha256_of(folder.source) != plan.source.sha256:
+    if not folder.source.is_file() or sha256_of(folder.source) != plan.source.sha256:
         copy_file(plan.speech, folder.source)
     job = {
         "format": 1,
@@ -201,8 +202,8 @@ def write_job(plan: Plan, speech_id: str) -> None:
     extras = ((folder.cutout, job["cutout"]), (folder.stills, job["stills"]))
     if any(asked and not path.is_file() for path, asked in extras):
         # Nothing waits for these files, so only a job that is newer makes them anew.
-        formats.save_json(folder.job, job)
-    formats.save_json_if_changed(folder.job, job)
+        save_json(folder.job, job)
+    save_json_if_changed(folder.job, job)
 
 
 def made_file(plan: Plan, speech_id: str) -> Path:
@@ -219,13 +220,13 @@ def hand_out(plan: Plan, speech_id: str) -> None:
     """
     made = made_file(plan, speech_id)
     there = plan.output.is_file() and plan.output.stat().st_size == made.stat().st_size
-    if not (there and formats.sha256_of(plan.output) == formats.sha256_of(made)):
+    if not (there and sha256_of(plan.output) == sha256_of(made)):
         copy_file(made, plan.output)
     if plan.frames is None:
         return
-    with formats.Archive(plan.workspace.speech(speech_id).stills) as stills:
+    with Archive(plan.workspace.speech(speech_id).stills) as stills:
         for name in sorted(stills.names):
-            with formats.atomic_path(plan.frames / name) as temporary:
+            with atomic_path(plan.frames / name) as temporary:
                 temporary.write_bytes(stills.read(name))
 
 
@@ -233,8 +234,8 @@ def _keep(path: Path | None, copy: Path) -> dict[str, str] | None:
     """Copy a file into the speech's folder unless the same is there; its name there and its hash."""
     if path is None:
         return None
-    sha256 = formats.sha256_of(path)
-    if not copy.is_file() or formats.sha256_of(copy) != sha256:
+    sha256 = sha256_of(path)
+    if not copy.is_file() or sha256_of(copy) != sha256:
         copy_file(path, copy)
     return {"file": copy.name, "sha256": sha256}
 
@@ -261,7 +262,7 @@ def _read_signing(wishes: Wishes) -> dict[str, str] | None:
     return {
         "key": str(found.key),
         "certificates": str(certificates),
-        "sha256": formats.sha256_of(certificates),
+        "sha256": sha256_of(certificates),
     }
 
 

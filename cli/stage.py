@@ -31,7 +31,7 @@ from cli.options import (
 )
 from cli.plan import STAGES, Step, find_step
 from cli.subject import load_record
-from stages import formats
+from stages.atomic_files import load_json, save_json_if_changed
 from stages.errors import BadInput
 from stages.progress import listening
 from stages.settings import SubjectSettings
@@ -83,7 +83,7 @@ def stage(
         # The workflow's settings are written once, before it begins.
         if by_hand:
             settings = getattr(load_record(workspace.subject).resolved(), name)
-            formats.save_json_if_changed(step.settings, to_mapping(settings))
+            save_json_if_changed(step.settings, to_mapping(settings))
         run_step(step, backend=backend, device=device, console=console)
     made = {field: str(path) for field, path in step.outputs.items()}
     # Run by the workflow, a stage's words have no reader.
@@ -116,7 +116,7 @@ def run_step(step: Step, *, backend: str, device: str, console: Console, extras:
     check_inputs(step)
     module = importlib.import_module(f"stages.{step.stage}")
     kind = typing.get_type_hints(SubjectSettings)[step.stage]
-    settings = from_mapping(kind, formats.load_json(step.settings), step.stage)
+    settings = from_mapping(kind, load_json(step.settings), step.stage)
     inputs = module.Inputs(**step.inputs, **step.optional)
     outputs = module.Outputs(**step.outputs, **_known_extras(module.Outputs, {**step.extras, **(extras or {})}))
     for path in step.outputs.values():

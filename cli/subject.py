@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from cli.plan import given_stages
-from stages import formats
+from stages.atomic_files import atomic_path, lives, save_json_if_changed, sha256_of
 from stages.errors import BadInput
 from stages.plain_yaml import MOST_CHARACTERS, read_yaml, shown
 from stages.settings import STAGES, SubjectSettings
@@ -202,7 +202,7 @@ def save_record(path: Path, record: SubjectRecord) -> None:
     values = asdict(record)
     ordered = {"format": values.pop("format"), **values}
     text = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
-    with formats.atomic_path(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(_HEADER + text, encoding="utf-8")
 
 
@@ -217,8 +217,7 @@ def write_settings(workspace: Workspace, settings: SubjectSettings) -> list[str]
     return [
         stage
         for stage in STAGES
-        if stage not in given
-        and formats.save_json_if_changed(workspace.settings(stage), to_mapping(getattr(settings, stage)))
+        if stage not in given and save_json_if_changed(workspace.settings(stage), to_mapping(getattr(settings, stage)))
     ]
 
 
@@ -245,7 +244,7 @@ def describe_source(path: Path) -> Source:
         raise BadInput(f"{path} is empty", hint="give another file")
     # A name may hold bytes that are no text, which no YAML and no manifest can carry.
     name = os.fsencode(path.name).decode("utf-8", "replace")
-    return Source(name, formats.sha256_of(path), size_bytes)
+    return Source(name, sha256_of(path), size_bytes)
 
 
 def copy_file(source: Path, final: Path) -> None:
@@ -254,7 +253,7 @@ def copy_file(source: Path, final: Path) -> None:
     Raises:
         RadnerfError: The disk is full or the folder cannot be written.
     """
-    with formats.atomic_path(final) as temporary:
+    with atomic_path(final) as temporary:
         shutil.copyfile(source, temporary)
 
 
@@ -268,7 +267,7 @@ def create_subject(workspace: Workspace, record: SubjectRecord, video: Path) -> 
     staging = Workspace(staging_root / workspace.root.name)
     for left_over in staging_root.parent.glob("new-*"):
         # By a run that was killed.
-        if left_over.name[4:].isdigit() and not formats.lives(int(left_over.name[4:])):
+        if left_over.name[4:].isdigit() and not lives(int(left_over.name[4:])):
             shutil.rmtree(left_over, ignore_errors=True)
     try:
         copy_file(video, staging.source)

@@ -35,7 +35,7 @@ from cli.snakemake_call import Execution
 from cli.status import benchmark_seconds
 from cli.subject import check_space, load_record, read_assignments, save_record, write_settings
 from cli.workflow import Held, Outcome, hold, run_steps
-from stages import formats
+from stages.atomic_files import load_json
 from stages.workspace import Workspace, open_subject
 
 EXAMPLES = examples(
@@ -101,7 +101,7 @@ def run_training(held: Held, execution: Execution, console: Console) -> Outcome:
     workspace = held.workspace
     steps = {stage: step for stage, step in subject_steps(workspace).items() if stage in (*PREPARATION, *TRAINING)}
     if "head" in stale_steps(steps) and workspace.frames_info.is_file():
-        frames = int(formats.load_json(workspace.frames_info)["frames"])
+        frames = int(load_json(workspace.frames_info)["frames"])
         side = load_record(workspace.subject).resolved().head.size_px
         check_space(workspace.root, CACHE_BYTES_PER_PIXEL * frames * side**2 + 100_000_000, "training")
     return run_steps(held, steps, list(TRAINING), execution, console)
@@ -123,7 +123,7 @@ def summarise(workspace: Workspace, outcome: Outcome) -> dict[str, Any]:
 def _words(subject: str, workspace: Workspace, summary: dict[str, Any], outcome: Outcome) -> str:
     if not outcome.ran:
         return f"{subject} is trained already, nothing to do"
-    histories = (formats.load_json(path) for path in (workspace.head_history, workspace.torso_history))
+    histories = (load_json(path) for path in (workspace.head_history, workspace.torso_history))
     points = [point for history in histories for point in history.get("points", [])]
     astray = sum("went_back_from" in point for point in points)
     times = "once" if astray == 1 else f"{astray} times"

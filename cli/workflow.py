@@ -21,8 +21,8 @@ from cli.plan import Step, stale_steps
 from cli.profiles import submits_to_kubernetes
 from cli.snakemake_call import Execution, command, environment
 from cli.subject import books_folder
+from stages.atomic_files import TEMPORARY
 from stages.errors import RadnerfError
-from stages.formats import TEMPORARY
 from stages.workspace import Workspace, check_contained
 
 POLL_S = 0.1

@@ -24,12 +24,13 @@ from radnerf.kernels import get_backend
 from radnerf.model import HeadModel
 from radnerf.torso import TorsoModel
 from stages import audio, render
+from stages.atomic_files import load_json, save_json, sha256_of
 from stages.backdrop import clip_background, plain_background
 from stages.blinks import learn_style
 from stages.colours import Colour, parse_colour
 from stages.cutout import Figure, straight_rgba
 from stages.errors import BadInput
-from stages.formats import FPS, Track, load_json, save_json, sha256_of
+from stages.formats import FPS, Track
 from stages.head_file import load_head
 from stages.hearing import Features, check_heard, open_features
 from stages.motion import Performance, own_motion, perform

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.archive import Archive, ArchiveWriter, frame_name
+from stages.atomic_files import atomic_path
 from stages.errors import BadInput
-from stages.formats import BACKGROUND, Archive, ArchiveWriter, Landmarks, atomic_path, frame_name
+from stages.formats import BACKGROUND, Landmarks
 from stages.progress import report
 from stages.settings import BackgroundSettings
 from stages.vision.chunks import chunks, map_chunks

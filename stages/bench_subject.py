@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import audio, head, torso
+from stages.archive import ArchiveWriter, frame_name
+from stages.atomic_files import atomic_path
 from stages.demo.animate import FPS, Motion, animate
 from stages.demo.face import lip_measures_cm
 from stages.demo.make import draw_frames
 from stages.demo.render import BASE_CM, FOCAL_SHARE, Frame, make_subject
 from stages.demo.speech import SAMPLE_RATE_HZ, Phoneme, Speech
 from stages.errors import BadInput
-from stages.formats import NECK, TORSO, ArchiveWriter, Landmarks, Track, atomic_path, frame_name
+from stages.formats import NECK, TORSO, Landmarks, Track
 from stages.head_file import load_head
 from stages.progress import track
 from stages.provenance import radnerf_version

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stages.atomic_files import atomic_path
 from stages.errors import BadInput
-from stages.formats import atomic_path
 from stages.plain_yaml import shown
 
 VERSION = 2

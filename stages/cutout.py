@@ -25,8 +25,10 @@ from radnerf.model import HeadModel
 from radnerf.portrait import Pose, render_head
 from radnerf.torso import TorsoModel
 from stages import progress
+from stages.archive import ArchiveWriter, frame_name
+from stages.atomic_files import atomic_path
 from stages.errors import RadnerfError
-from stages.formats import FPS, ArchiveWriter, atomic_path, frame_name
+from stages.formats import FPS
 from stages.hearing import Features, hear
 from stages.media_info import check_not_killed, ffmpeg_path, file_url
 from stages.motion import Performance

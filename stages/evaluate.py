@@ -25,11 +25,13 @@ from radnerf.perceptual import Lpips
 from radnerf.portrait import Pose, put_over, render_head
 from radnerf.torso import TorsoModel
 from stages import progress
+from stages.archive import frame_name
+from stages.atomic_files import atomic_path, save_json
 from stages.contact_sheet import ContactSheet, spread
 from stages.errors import BadInput
 from stages.evaluation_measures import LEAST_READING_PX, FaceReader, face_figures
 from stages.evaluation_series import keeping_pictures, save_series
-from stages.formats import Track, atomic_path, frame_name, save_json
+from stages.formats import Track
 from stages.head_file import load_head
 from stages.hearing import check_heard, hear, open_features
 from stages.perceptual import load_perceptual

@@ -11,9 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from radnerf.camera import Camera
+from stages.archive import ArchiveWriter, frame_name
+from stages.atomic_files import atomic_path, load_json, save_json
 from stages.errors import BadInput
 from stages.evaluation_measures import Reading
-from stages.formats import FPS, ArchiveWriter, Track, atomic_path, frame_name, load_json, save_json
+from stages.formats import FPS, Track
 from stages.vision.canonical_face import vertices_cm
 from stages.vision.face_measures import eye_openness, measure_mouth, open_eye_ratio
 from stages.vision.images import Rgb, encode_jpeg

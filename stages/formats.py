@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-import re
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, ClassVar, Self
@@ -19,7 +13,8 @@ from typing import IO, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from stages.errors import BadInput, RadnerfError
+from stages.atomic_files import atomic_path
+from stages.errors import BadInput
 
 FPS = 25
 """Frames a second of every prepared clip and every rendered video."""
@@ -35,204 +30,7 @@ BACKGROUND, TORSO, NECK, HEAD = 0, 1, 2, 3
 
 Shape = tuple[int | str, ...]
 
-TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.part(\.\w+)?")
-"""Names of files that are being written: ``.head.4711.part.safetensors``."""
-
 _AGAIN = "delete it and run the same command again"
-_MOST_JSON_BYTES = 64_000_000
-_MOST_MEMBER_BYTES = 256_000_000
-
-
-@contextmanager
-def atomic_path(final: Path) -> Iterator[Path]:
-    """A temporary path beside ``final`` that becomes it when the block succeeds and vanishes when not.
-
-    The temporary name keeps the suffix, since writers choose their format by it. What writers of the same file left
-    when they were killed is removed. After a power cut the file is whole too, the old one or the new one.
-
-    Raises:
-        RadnerfError: The disk is full or the folder cannot be written.
-    """
-    temporary = final.with_name(f".{final.stem}.{os.getpid()}.part{final.suffix}")
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(final)
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(final)
-        _flush_folder(final.parent)
-    except OSError as error:
-        raise RadnerfError(
-            f"cannot write {final}: {error.strerror or error}", hint="free some space or check the folder's rights"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _remove_left_over(final: Path) -> None:
-    """Remove the temporary files of processes of this machine that are gone."""
-    for path in final.parent.iterdir():
-        match = TEMPORARY.fullmatch(path.name)
-        if match and match[1] == final.stem and int(match[2]) != os.getpid() and not lives(int(match[2])):
-            path.unlink(missing_ok=True)
-
-
-def lives(pid: int) -> bool:
-    """Whether a process of this machine is there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
-
-
-def _flush_folder(folder: Path) -> None:
-    """Let a new name in a folder outlast a power cut."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal.
-
-    Raises:
-        BadInput: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}", hint="check its name and its rights") from error
-
-
-def load_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        BadInput: The file is missing, damaged, or holds no object.
-    """
-    try:
-        if path.stat().st_size > _MOST_JSON_BYTES:
-            raise BadInput(f"{path} holds {path.stat().st_size} bytes of JSON", hint=_AGAIN)
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
-    except FileNotFoundError as error:
-        raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
-    # A number of 5000 digits is a ValueError too, and brackets in brackets a RecursionError.
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} cannot be read: {error}", hint=_AGAIN) from error
-    if not isinstance(value, dict):
-        raise BadInput(f"{path} holds no JSON object", hint="delete it and run the same command again")
-    return value
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number")
-
-
-def save_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write an object as indented JSON, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def save_json_if_changed(path: Path, value: Mapping[str, Any]) -> bool:
-    """Write the object only when the file does not hold it already, so that nothing downstream looks stale.
-
-    Returns:
-        Whether the file was written.
-    """
-    try:
-        if load_json(path) == json.loads(json.dumps(value)):
-            return False
-    except BadInput:
-        pass
-    save_json(path, value)
-    return True
-
-
-class ArchiveWriter:
-    """Writes frames into an uncompressed zip, one member a picture (they are compressed already)."""
-
-    def __init__(self, path: Path) -> None:
-        """Open ``path`` (a temporary one: see ``atomic_path``) for writing."""
-        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True)
-
-    def __enter__(self) -> Self:
-        """Return the writer."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Finish the archive."""
-        self._zip.close()
-
-    def add(self, name: str, data: bytes) -> None:
-        """Append one member. The time stamp is fixed, so that equal frames make equal archives."""
-        self._zip.writestr(zipfile.ZipInfo(name), data)
-
-
-class Archive:
-    """Reads members of a frame archive by name, in any order."""
-
-    def __init__(self, path: Path) -> None:
-        """Open an archive.
-
-        Raises:
-            BadInput: The file is missing or damaged.
-        """
-        self.path = path
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except FileNotFoundError as error:
-            raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
-        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-            raise BadInput(f"{path} is damaged: {error}", hint=_AGAIN) from error
-        strange = next((member for member in self._zip.infolist() if not _is_plain(member)), None)
-        if strange is not None:
-            self._zip.close()
-            raise BadInput(f"{path} holds {strange.filename[:60]!r}, which is no frame", hint=_AGAIN)
-        self.names = frozenset(self._zip.namelist())
-
-    def __enter__(self) -> Self:
-        """Return the archive."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file."""
-        self._zip.close()
-
-    def read(self, name: str) -> bytes:
-        """The bytes of one member.
-
-        Raises:
-            BadInput: There is no such member or it is damaged.
-        """
-        try:
-            return self._zip.read(name)
-        except (KeyError, OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-            raise BadInput(f"{self.path} has no intact {name}", hint=_AGAIN) from error
-
-
-def _is_plain(member: zipfile.ZipInfo) -> bool:
-    """Whether a member is what ``ArchiveWriter`` writes: a plain name, stored as it is, and no bomb."""
-    name = member.filename
-    named = bool(name) and not name.startswith(".") and "/" not in name and "\\" not in name
-    stored = member.compress_type == zipfile.ZIP_STORED and member.file_size == member.compress_size
-    return named and stored and member.file_size <= _MOST_MEMBER_BYTES
-
-
-def frame_name(index: int, suffix: str) -> str:
-    """The member name of a frame: ``frame_name(455, ".jpg") == "000455.jpg"``."""
-    return f"{index:06d}{suffix}"
-
-
 _MOST_TEXT_BYTES = 4096
 _DAMAGED = (
     OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, NotImplementedError, RuntimeError, SyntaxError,

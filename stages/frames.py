@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stages import media
+from stages.archive import ArchiveWriter, frame_name
+from stages.atomic_files import atomic_path, save_json, sha256_of
 from stages.errors import BadInput
-from stages.formats import FPS, SAMPLE_RATE_HZ, ArchiveWriter, atomic_path, frame_name, save_json, sha256_of
+from stages.formats import FPS, SAMPLE_RATE_HZ
 from stages.progress import report
 from stages.settings import FramesSettings
 from stages.vision.faces import Face, FaceFinder

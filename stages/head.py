@@ -27,8 +27,9 @@ from radnerf.model import HeadModel, ModelShape
 from radnerf.mouth import MouthLesson, mouth_components
 from radnerf.visual_hull import box_points, carve
 from stages import progress
+from stages.atomic_files import save_json
 from stages.errors import BadInput
-from stages.formats import FPS, AudioFeatures, Landmarks, Track, save_json
+from stages.formats import FPS, AudioFeatures, Landmarks, Track
 from stages.head_file import save_head
 from stages.hearing import net_features
 from stages.perceptual import load_perceptual

@@ -16,8 +16,8 @@ from torch import Tensor
 from radnerf.head import Condition
 from radnerf.model import HeadModel
 from stages import progress
+from stages.atomic_files import atomic_path
 from stages.errors import BadInput
-from stages.formats import atomic_path
 from stages.provenance import NOTICE
 from stages.surface_nets import surface_nets
 

@@ -15,8 +15,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from stages.archive import Archive
 from stages.errors import BadInput
-from stages.formats import FPS, Archive, Landmarks
+from stages.formats import FPS, Landmarks
 from stages.progress import report
 from stages.settings import LandmarksSettings
 from stages.vision.clip import load_rgb

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from stages.atomic_files import atomic_path, sha256_of
 from stages.errors import BadInput, RadnerfError
-from stages.formats import atomic_path, sha256_of
 from stages.progress import report
 from stages.speech_networks import add_network
 from stages.user_folders import data_folder

@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from stages.archive import Archive, ArchiveWriter, frame_name
+from stages.atomic_files import atomic_path
 from stages.errors import BadInput
-from stages.formats import Archive, ArchiveWriter, Landmarks, atomic_path, frame_name
+from stages.formats import Landmarks
 from stages.progress import report
 from stages.settings import ParsingSettings
 from stages.vision.chunks import chunks, map_chunks

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from stages import progress
+from stages.archive import Archive, frame_name
 from stages.errors import BadInput
-from stages.formats import Archive, AudioFeatures, Landmarks, Track, frame_name
+from stages.formats import AudioFeatures, Landmarks, Track
 from stages.peer_camera import to_euler, to_matrices
 from stages.peer_files import BLINK_FULL, LANDMARKS_68, PeerFolder, paint_classes, windows_of
 from stages.vision.clip import load_grey, load_rgb

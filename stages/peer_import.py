@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import formats, progress
+from stages.archive import ArchiveWriter, frame_name
+from stages.atomic_files import atomic_path, save_json
 from stages.errors import BadInput
-from stages.formats import FPS, SAMPLE_RATE_HZ, ArchiveWriter, AudioFeatures, Landmarks, Track, atomic_path, frame_name
+from stages.formats import FPS, SAMPLE_RATE_HZ, AudioFeatures, Landmarks, Track
 from stages.media import decode_audio
 from stages.peer_alignment import align_head, measured_track
 from stages.peer_camera import from_euler, from_matrices
@@ -155,7 +157,7 @@ def import_folder(
         _write_features(peer, numbers, workspace)
     info = {"frames": len(numbers), "fps": FPS, "size_px": size_px, "crop": [0, 0, size_px]}
     source = {"name": folder.name, "width": size_px, "height": size_px, "fps": FPS, "duration_s": len(numbers) / FPS}
-    formats.save_json(workspace.frames_info, {**info, "source": source})
+    save_json(workspace.frames_info, {**info, "source": source})
     if solve_poses:
         return None
     track = _track(peer, poses, numbers, Landmarks.load(workspace.landmarks))

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.archive import Archive
 from stages.errors import BadInput
-from stages.formats import FPS, Archive, Landmarks, Track
+from stages.formats import FPS, Landmarks, Track
 from stages.progress import report
 from stages.settings import PoseSettings
 from stages.vision import canonical_face

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.atomic_files import atomic_path, sha256_of
 from stages.errors import BadInput, RadnerfError
-from stages.formats import atomic_path, sha256_of
 from stages.signing_key import Credentials, algorithm_of, certificates_only, key_only, local_credentials, local_root
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

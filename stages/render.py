@@ -23,11 +23,12 @@ from radnerf.devices import pick_device
 from radnerf.gpu_portrait import painter_for
 from radnerf.kernels import get_backend
 from stages import progress
+from stages.atomic_files import atomic_path, save_json
 from stages.backdrop import clip_background, picture_background, plain_background
 from stages.blinks import learn_style
 from stages.cutout import Figure, write_cutouts
 from stages.errors import BadInput
-from stages.formats import FPS, Track, atomic_path, save_json
+from stages.formats import FPS, Track
 from stages.frame_queue import Frame, FrameQueue, Pending
 from stages.head_file import load_head
 from stages.hearing import Features, check_heard, hear, open_features

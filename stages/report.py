@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from stages import progress
+from stages.atomic_files import atomic_path, load_json, sha256_of
 from stages.errors import BadInput
 from stages.evaluation_series import load_series
-from stages.formats import FPS, Track, atomic_path, load_json, sha256_of
+from stages.formats import FPS, Track
 from stages.provenance import Statement, radnerf_version
 from stages.report_numbers import QUIET_DB, clip_curves, load_history, load_times, mouth_places, waveform
 from stages.report_page import (

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stages.atomic_files import load_json
 from stages.errors import BadInput
-from stages.formats import FPS, Track, load_json
+from stages.formats import FPS, Track
 from stages.report_pictures import read_sound
 from stages.training_data import camera_of, mouth_boxes
 

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stages import progress
+from stages.archive import Archive, frame_name
 from stages.contact_sheet import spread
 from stages.errors import BadInput
 from stages.evaluation_series import SERIES
-from stages.formats import BACKGROUND, FPS, HEAD, NECK, TORSO, Archive, frame_name
+from stages.formats import BACKGROUND, FPS, HEAD, NECK, TORSO
 from stages.media import VideoWriter
 from stages.provenance import Statement, container_metadata, sign_video
 from stages.training_data import resize

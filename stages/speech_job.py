@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from stages.atomic_files import load_json
 from stages.colours import Colour, parse_colour
 from stages.errors import BadInput
-from stages.formats import load_json
 from stages.signing_key import Credentials
 
 JOB_FORMAT = 1

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from stages.atomic_files import sha256_of
 from stages.errors import BadInput
-from stages.formats import sha256_of
 
 WEIGHTS = "model.safetensors"
 PUBLISHED = "pytorch_model.bin"

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from stages import progress
+from stages.atomic_files import atomic_path, save_json, sha256_of
 from stages.errors import BadInput, RadnerfError
-from stages.formats import atomic_path, save_json, sha256_of
 from stages.provenance import radnerf_version
 from stages.settings import STAGES
 from stages.workspace import Workspace

@@ -22,9 +22,10 @@ from radnerf.portrait import Pose, render_head, render_portrait
 from radnerf.torso import TorsoModel, TorsoShape
 from radnerf.torso_training import TorsoClip, TorsoSchedule, TorsoTrainer, torso_mask
 from stages import progress
+from stages.atomic_files import atomic_path, save_json
 from stages.contact_sheet import ContactSheet, spread
 from stages.errors import BadInput
-from stages.formats import AudioFeatures, Track, atomic_path, save_json
+from stages.formats import AudioFeatures, Track
 from stages.head_file import load_head
 from stages.settings import TorsoSettings
 from stages.settings_reading import to_mapping

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from radnerf.camera import Camera
 from stages import progress
+from stages.archive import Archive
+from stages.atomic_files import load_json, save_json
 from stages.errors import BadInput, RadnerfError
-from stages.formats import HEAD, Archive, Track, load_json, save_json
+from stages.formats import HEAD, Track
 from stages.vision.canonical_face import vertices_cm
 from stages.vision.clip import load_grey, load_rgb
 from stages.vision.face_measures import LEFT_EYE, LIP_INDICES, RIGHT_EYE

@@ -13,7 +13,7 @@ import pytest
 from cli import app
 from cli.plan import Step, speech_chain, speech_steps, subject_steps
 from cli.subject import create_subject, describe_source, new_record
-from stages import formats
+from stages.atomic_files import save_json
 from stages.workspace import Workspace
 
 SPEECH = "hello-0123abcd"
@@ -137,7 +137,7 @@ def fabricate(home: Path, name: str = "anchor", *, trained: bool = True, speech:
         steps = {key: step for key, step in steps.items() if key not in ("head", "torso", "evaluate", "report")}
     if speech:
         folder = workspace.speech(SPEECH)
-        formats.save_json(folder.job, {"format": 1})
+        save_json(folder.job, {"format": 1})
         folder.source.write_bytes(b"speech")
         steps = {**speech_chain(workspace, SPEECH), "evaluate": steps["evaluate"], "report": steps["report"]}
     touch_outputs(steps, time.time() - 1000)

@@ -9,7 +9,8 @@ import torch
 
 from cli.subject import describe_source, new_record, save_record
 from radnerf.model import HeadModel
-from stages.formats import AudioFeatures, save_json
+from stages.atomic_files import save_json
+from stages.formats import AudioFeatures
 from stages.head_file import load_head, save_head
 from stages.settings import HeadSettings
 from stages.sound.logmel import BANDS

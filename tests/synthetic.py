@@ -18,7 +18,8 @@ from radnerf.model import HeadModel, ModelShape
 from radnerf.mouth import mouth_components
 from radnerf.torso import TorsoModel, TorsoShape
 from radnerf.torso_training import TorsoClip, TorsoSchedule, TorsoTrainer, torso_mask
-from stages.formats import HEAD, ArchiveWriter, AudioFeatures, Track, frame_name
+from stages.archive import ArchiveWriter, frame_name
+from stages.formats import HEAD, AudioFeatures, Track
 from stages.training_data import camera_of, eyes_boxes, first_held_out, head_boxes, mouth_boxes
 from stages.vision.canonical_face import vertices_cm
 from stages.vision.face_measures import LIP_INDICES

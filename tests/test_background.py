@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pytest
 
 from stages import background
+from stages.archive import Archive, ArchiveWriter, frame_name
 from stages.errors import BadInput
-from stages.formats import BACKGROUND, HEAD, NECK, TORSO, Archive, ArchiveWriter, Landmarks, frame_name
+from stages.formats import BACKGROUND, HEAD, NECK, TORSO, Landmarks
 from stages.settings import BackgroundSettings
 from stages.vision.clip import load_grey, load_rgb
 from stages.vision.head_frame import HeadFrame, head_frames

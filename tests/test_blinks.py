@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.speech_plan import Wishes, _read_eyes
+from stages.atomic_files import save_json
 from stages.blinks import LEAST_GAP_S, USUAL, BlinkStyle, closures, draw_blinks, learn_style, without_blinks
 from stages.errors import BadInput
-from stages.formats import save_json
 from stages.speech_activity import from_level, load_activity
 from stages.speech_job import load_job
 from stages.vision.face_measures import find_blinks

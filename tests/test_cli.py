@@ -21,6 +21,7 @@ from cli import prepare as prepare_module
 from cli.subject import load_record, slug
 from cli.workflow import Held
 from stages import formats
+from stages.atomic_files import load_json, save_json
 from stages.workspace import Workspace
 from tests.cli_harness import REFUSING_STAGE, WORKING_STAGE, Shell, fabricate, shell
 
@@ -160,7 +161,7 @@ def test_awkward_names_become_safe_subjects(
 def _prepared(held: Held, *_: object) -> SimpleNamespace:
     """What preparation would leave of what ``prepare`` itself reads."""
     workspace = held.workspace
-    formats.save_json(workspace.frames_info, {"frames": 100, "fps": 25})
+    save_json(workspace.frames_info, {"frames": 100, "fps": 25})
     workspace.track.parent.mkdir(exist_ok=True)
     still = np.zeros((100, 3), np.float32)
     formats.Track(
@@ -226,7 +227,7 @@ def test_speaking_writes_the_video_where_it_was_asked_for(shell: Shell, tmp_path
     assert Path("my out.mp4").is_file()
     (job,) = Path("subjects/anchor/speech").glob("*/job.json")
     assert job.parent.name.startswith("it-s-a-")
-    assert formats.load_json(job)["background_colour"] == [32, 64, 96]
+    assert load_json(job)["background_colour"] == [32, 64, 96]
 
     written = job.stat().st_mtime_ns
     assert shell("speak", "anchor", "it's {a}.wav", "-o", "my out.mp4", "--background", "#204060").code == 0

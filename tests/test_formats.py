@@ -9,18 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.archive import Archive, ArchiveWriter, frame_name
+from stages.atomic_files import atomic_path, load_json, save_json, save_json_if_changed
 from stages.errors import BadInput, RadnerfError
-from stages.formats import (
-    Archive,
-    ArchiveWriter,
-    AudioFeatures,
-    Landmarks,
-    atomic_path,
-    frame_name,
-    load_json,
-    save_json,
-    save_json_if_changed,
-)
+from stages.formats import AudioFeatures, Landmarks
 
 
 def features(rows: int = 5) -> AudioFeatures:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from stages import frames, media
+from stages.archive import Archive, frame_name
+from stages.atomic_files import load_json
 from stages.errors import BadInput
-from stages.formats import Archive, frame_name, load_json
 from stages.settings import FramesSettings
 from stages.vision.clip import load_rgb
 from stages.vision.faces import Face, FaceFinder

@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from cli.subject import SubjectRecord, load_record
-from stages import formats
+from stages.archive import Archive
+from stages.atomic_files import load_json
 from stages.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
 from stages.errors import BadInput, RadnerfError
-from stages.formats import Archive, AudioFeatures, Landmarks, Track
+from stages.formats import AudioFeatures, Landmarks, Track
 from stages.head_file import load_head
 from stages.hearing import open_features
 from stages.plain_yaml import read_yaml, shown
@@ -120,7 +121,7 @@ def test_any_subject_is_read_or_refused(tmp_path: Path, key: str, value: Any) ->
 def test_any_bytes_are_no_subject_job_bundle_or_checkpoint(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)
-    for read in (load_record, load_job, Track.load, formats.load_json, Archive, lambda it: load_checkpoint(it, "head")):
+    for read in (load_record, load_job, Track.load, load_json, Archive, lambda it: load_checkpoint(it, "head")):
         reads_or_refuses(lambda read=read: read(path), (dict, Archive))  # type: ignore[misc]
 
 

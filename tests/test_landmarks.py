@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from stages import landmarks, media
+from stages.archive import ArchiveWriter, frame_name
 from stages.errors import BadInput
-from stages.formats import ArchiveWriter, Landmarks, frame_name
+from stages.formats import Landmarks
 from stages.progress import Progress, listening
 from stages.settings import LandmarksSettings
 from stages.vision import models

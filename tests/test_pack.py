@@ -15,9 +15,8 @@ from cli.plan import speech_chain, speech_steps, stale_steps, subject_steps
 from cli.speech_plan import Wishes, plan_speech, write_job
 from cli.stage import run_step
 from cli.subject import load_record, write_settings
-from stages import formats
+from stages.atomic_files import load_json, sha256_of
 from stages.errors import BadInput
-from stages.formats import load_json
 from stages.subject_pack import CONTENTS, read_contents, write_pack
 from stages.workspace import open_subject
 from tests.cli_harness import Shell, fabricate, shell
@@ -196,5 +195,5 @@ def test_the_list_names_what_is_in_the_file(tmp_path: Path) -> None:
     workspace = make_speaking_subject(tmp_path)
     made = write_pack(workspace, tmp_path / "anna.radnerf")
     assert read_contents(tmp_path / "anna.radnerf") == made
-    assert made.files["pose/track.npz"] == (workspace.track.stat().st_size, formats.sha256_of(workspace.track))
+    assert made.files["pose/track.npz"] == (workspace.track.stat().st_size, sha256_of(workspace.track))
     assert load_json(workspace.head_history) == {}

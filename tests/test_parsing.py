@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pytest
 
 from stages import media, parsing
+from stages.archive import Archive, ArchiveWriter, frame_name
 from stages.errors import BadInput
-from stages.formats import BACKGROUND, HEAD, NECK, TORSO, Archive, ArchiveWriter, Landmarks, frame_name
+from stages.formats import BACKGROUND, HEAD, NECK, TORSO, Landmarks
 from stages.settings import ParsingSettings
 from stages.vision import segmentation
 from stages.vision.clip import load_grey

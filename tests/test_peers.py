@@ -16,8 +16,9 @@ from cli import peers
 from cli.plan import stale_steps, subject_steps
 from cli.subject import load_record
 from stages import formats
+from stages.archive import Archive, ArchiveWriter, frame_name
 from stages.errors import BadInput
-from stages.formats import Archive, ArchiveWriter, AudioFeatures, Landmarks, Track, frame_name
+from stages.formats import AudioFeatures, Landmarks, Track
 from stages.peer_camera import from_euler, from_matrices, to_euler, to_matrices
 from stages.peer_export import write_peer_folder
 from stages.peer_files import CLASS_COLOURS, LANDMARKS_68, PeerFolder, paint_classes, read_classes, rows_of, windows_of

@@ -18,11 +18,12 @@ from radnerf.camera import yaw_pitch_rotation
 from radnerf.head import Condition
 from radnerf.model import HeadModel
 from stages import render, scene
+from stages.atomic_files import save_json
 from stages.backdrop import picture_background, plain_background
 from stages.blinks import BlinkStyle, closures, draw_blinks, without_blinks
 from stages.colours import CSS_COLOURS, parse_colour
 from stages.errors import BadInput
-from stages.formats import AudioFeatures, Track, save_json
+from stages.formats import AudioFeatures, Track
 from stages.head_file import load_head
 from stages.hearing import hear, open_features
 from stages.media import decode_audio, probe, read_video

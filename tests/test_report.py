@@ -15,9 +15,11 @@ import pytest
 
 from radnerf.camera import yaw_pitch_rotation
 from stages import evaluate, report
+from stages.archive import Archive
+from stages.atomic_files import load_json, save_json
 from stages.errors import BadInput
 from stages.evaluation_series import load_series
-from stages.formats import FPS, Archive, Track, load_json, save_json
+from stages.formats import FPS, Track
 from stages.media import probe, read_video
 from stages.provenance import read_provenance
 from stages.report_numbers import (

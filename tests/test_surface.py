@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stages import pose
+from stages.archive import ArchiveWriter, frame_name
 from stages.demo.face import Pose
 from stages.demo.figure import place
 from stages.demo.render import BASE_CM, make_subject, render
 from stages.demo.truth import rotation_errors_deg
 from stages.errors import BadInput
-from stages.formats import ArchiveWriter, Landmarks, frame_name
+from stages.formats import Landmarks
 from stages.settings import PoseSettings
 from stages.vision import surface_refinement
 from stages.vision.images import encode_jpeg

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from stages.archive import ArchiveWriter, frame_name
 from stages.errors import BadInput
-from stages.formats import ArchiveWriter, frame_name
 from stages.training_data import (
     LayerFiles,
     LayerReader,

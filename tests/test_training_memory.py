@@ -12,7 +12,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from stages.formats import Archive, AudioFeatures, Landmarks, Track
+from stages.archive import Archive
+from stages.formats import AudioFeatures, Landmarks, Track
 from tests import tiny_subject
 
 

@@ -15,8 +15,9 @@ from radnerf.head_training import HeadTrainer
 from radnerf.schedule import StepReport
 from radnerf.warp import FaceWarp
 from stages import head, progress, torso
+from stages.atomic_files import load_json
 from stages.checkpoint import load_checkpoint
-from stages.formats import Landmarks, Track, load_json
+from stages.formats import Landmarks, Track
 from stages.head_file import load_head
 from stages.settings import HeadSettings, TorsoSettings
 from stages.torso_file import load_torso

@@ -18,7 +18,7 @@ from cli.plan import speech_steps
 from cli.speech_plan import Wishes, plan_speech, write_job
 from cli.stage import run_step
 from cli.subject import load_record, write_settings
-from stages import formats
+from stages.atomic_files import load_json
 from stages.container_tags import _parse
 from stages.errors import BadInput
 from stages.media import VideoWriter
@@ -171,4 +171,4 @@ def test_whose_face_it_is_is_asked_once_where_somebody_sits(shell: Shell, monkey
     assert len(asked) == 1
     assert load_record(Path("subjects/a/subject.yaml")).consent == "Anna, by mail"
     assert load_record(Path("subjects/nobody/subject.yaml")).consent == ""
-    assert formats.load_json(Path("subjects/a/prepared.json"))["frames"] == 100
+    assert load_json(Path("subjects/a/prepared.json"))["frames"] == 100

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from stages import evaluate, report
+from stages.archive import ArchiveWriter, frame_name
+from stages.atomic_files import load_json, save_json
 from stages.evaluation_series import load_series
-from stages.formats import SAMPLE_RATE_HZ, ArchiveWriter, frame_name, load_json, save_json
+from stages.formats import SAMPLE_RATE_HZ
 from stages.settings import EvaluateSettings, ReportSettings
 from stages.vision.images import encode_jpeg
 from stages.workspace import Workspace

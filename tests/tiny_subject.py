@@ -11,7 +11,8 @@ import torch
 from radnerf.grid import GridSpec
 from radnerf.model import HeadModel, ModelShape
 from radnerf.torso import TorsoModel, TorsoShape
-from stages.formats import HEAD, ArchiveWriter, AudioFeatures, Track, frame_name
+from stages.archive import ArchiveWriter, frame_name
+from stages.formats import HEAD, AudioFeatures, Track
 from stages.head_file import save_head
 from stages.settings import HeadSettings, TorsoSettings
 from stages.torso_file import save_torso

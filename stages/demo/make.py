@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.atomic_files import atomic_path
 from stages.demo.animate import FPS, Motion, animate
 from stages.demo.face import MOUTH_CORNERS, Pose, lip_measures_cm
 from stages.demo.figure import Placement, place
@@ -23,7 +24,6 @@ from stages.demo.render import BASE_CM, FOCAL_SHARE, Frame, Subject, make_subjec
 from stages.demo.speech import SAMPLE_RATE_HZ, Speech, Voice, speak, speak_for
 from stages.demo.text import held_out_for
 from stages.errors import BadInput
-from stages.formats import atomic_path
 from stages.media import VideoWriter
 from stages.progress import track
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from stages.atomic_files import sha256_of
 from stages.errors import BadInput
-from stages.formats import sha256_of
 from stages.settings import AudioSettings
 from stages.sound.front_end import LOUDNESS_TARGET_DB, Rows, blend_windows
 from stages.sound.reference import StandardisedFrontEnd

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stages.atomic_files import atomic_path, sha256_of
 from stages.errors import BadInput
-from stages.formats import SAMPLE_RATE_HZ, atomic_path, sha256_of
+from stages.formats import SAMPLE_RATE_HZ
 from stages.settings import AudioSettings
 from stages.sound.front_end import Rows, blend_windows
 from stages.sound.reference import StandardisedFrontEnd

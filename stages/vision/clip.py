@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from stages.archive import Archive, frame_name
 from stages.errors import BadInput
-from stages.formats import Archive, frame_name
 from stages.vision.images import Grey, Rgb, decode_grey, decode_rgb
 
 

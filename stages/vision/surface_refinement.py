@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.formats import Archive
+from stages.archive import Archive
 from stages.vision import canonical_face
 from stages.vision.bundle_adjustment import RIGID_LANDMARKS, Adjustment, solve_offsets, solve_shape
 from stages.vision.chunks import chunks, map_chunks

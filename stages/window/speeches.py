@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from stages import audio
+from stages.atomic_files import load_json, sha256_of
 from stages.errors import BadInput, RadnerfError
-from stages.formats import FPS, load_json, sha256_of
+from stages.formats import FPS
 from stages.hearing import Features, check_heard, hear, open_features
 from stages.media import stream_audio
 from stages.motion import Performance

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psutil
 
+from stages.atomic_files import TEMPORARY
 from stages.checkpoint import load_checkpoint
-from stages.formats import TEMPORARY
 from stages.media import probe, read_video
 from stages.workspace import Workspace
 from tests.torture.faults import FAULTS, Fault, kill_all, words_of

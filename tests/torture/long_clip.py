@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.formats import FPS, AudioFeatures, save_json
+from stages.atomic_files import save_json
+from stages.formats import FPS, AudioFeatures
 from stages.settings import HeadSettings
 from stages.settings_reading import from_mapping
 from stages.training_data import LayerFiles, _stamp

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from radnerf.linear_ear import REACH
 from stages import audio, progress, render
-from stages.formats import FPS, Track, save_json
+from stages.atomic_files import save_json
+from stages.formats import FPS, Track
 from stages.head_file import load_head, save_head
 from stages.media import probe, read_video, stream_audio
 from stages.settings import AudioSettings, HeadSettings, RenderSettings
