@@ -20,7 +20,7 @@ APPEARANCE_DROP = 0.5
 SHUT_BELOW = 0.6
 """Openness of the eyes below which a frame counts as a blink's."""
 
-BLINK_SHARE = 0.05
+BLINK_SHARE = 0.12
 """Share of the drawn frames that are a blink's, where the clip has any: blinks are rare, and seen at once if wrong."""
 
 REGION_FRAMES = 8
@@ -110,7 +110,8 @@ class Drawer:
         self.generator = generators[0]
         self._pixel_generator = generators[0] if place.type == "cpu" else generators[1]
         self._train = clip.train.cpu()
-        self._shut = self._train[(clip.eye[clip.train] < SHUT_BELOW).cpu()]
+        self._blinks = (clip.eye < SHUT_BELOW).to(place)
+        self._shut = self._train[self._blinks.cpu()[self._train]]
         # Patches are of many sizes, and the CPU has to know each.
         self._mouth_boxes = clip.mouth_box.cpu()
         self._boxes = torch.stack([clip.mouth_box, clip.eyes_box, clip.head_box]).to(place)
@@ -156,10 +157,13 @@ class Drawer:
         shares = (schedule.mouth_share, schedule.eyes_share, schedule.error_share)
         mouth, eyes, worst = (round(each * share) for share in shares)
         worst = min(worst, each - mouth - eyes)
+        of_frames = self._boxes[:, frames]
+        # A blink's frame is drawn for its eyes: they get the mouth's share there, and the mouth theirs.
+        of_frames = torch.where(self._blinks[frames][:, None], of_frames[[1, 0, 2]], of_frames)
         boxes = torch.cat(
             [
-                self._boxes[which, frames][:, None].expand(-1, count, -1)
-                for which, count in enumerate((mouth, eyes, each - mouth - eyes))
+                box[:, None].expand(-1, count, -1)
+                for box, count in zip(of_frames, (mouth, eyes, each - mouth - eyes), strict=True)
             ],
             dim=1,
         )

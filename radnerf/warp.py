@@ -22,7 +22,10 @@ _NEAR = 12  # landmarks that a node looks at: beyond them a Gaussian's weight is
 _LEAST_SPREAD_CM, _MOST_SPREAD_CM = 0.12, 1.0
 _SPREAD = 0.45  # a landmark's Gaussian over its distance to its neighbours
 _STILL_CM = 1e-4  # for a driving number's whole unit
+_REACH = 4.5  # spreads at which a Gaussian's weight is nothing beside that of standing still
+_USUAL_DRIVE = 3.0  # driving numbers are standardised: beyond that they hardly come
 _FADE = 1e-2  # weight of standing still, which wins where no landmark is near
+_EDGE_CM = 0.1  # half the width of the seam along an edge that covers what lies beyond it
 
 
 class FaceWarp(nn.Module):
@@ -35,8 +38,10 @@ class FaceWarp(nn.Module):
         basis: (K, V, 2) float32, cm, their displacement for each driving number.
         rest: (K,) float32, the driving numbers at rest.
         spread: (V,) float32, cm, each landmark's reach.
+        side: (V,) float32, 1 or -1 for a landmark on the edge of what lies above or below it and slides over what lies
+            beyond, as eyelids do over the eye: it moves nothing there. 0 for one that moves all around it.
         near: (NODES[0] * NODES[1], 12 or V) int64, the landmarks nearest to each node.
-        active: (NODES[0] * NODES[1],) bool, the nodes near a landmark that ever moves.
+        active: (NODES[0] * NODES[1],) bool, the nodes within reach of a landmark that ever moves.
         box: (2, 2) float32, cm, least and greatest corner of the lattice.
         nodes: (NODES[0] * NODES[1], 2) float32, cm, the lattice's places, x before y.
     """
@@ -45,6 +50,7 @@ class FaceWarp(nn.Module):
     basis: Tensor
     rest: Tensor
     spread: Tensor
+    side: Tensor
     near: Tensor
     active: Tensor
     box: Tensor
@@ -63,6 +69,7 @@ class FaceWarp(nn.Module):
         self.register_buffer("basis", torch.zeros(drives, anchors, 2))
         self.register_buffer("rest", torch.zeros(drives))
         self.register_buffer("spread", torch.ones(anchors))
+        self.register_buffer("side", torch.zeros(anchors))
         self.register_buffer("near", torch.zeros(nodes, min(_NEAR, anchors), dtype=torch.int64))
         self.register_buffer("active", torch.zeros(nodes, dtype=torch.bool))
         self.register_buffer("box", torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
@@ -70,17 +77,19 @@ class FaceWarp(nn.Module):
         self._found: tuple[Tensor, int, Tensor] | None = None
 
     @torch.no_grad()
-    def fit(self, anchors: Tensor, basis: Tensor, rest: Tensor) -> None:
+    def fit(self, anchors: Tensor, basis: Tensor, rest: Tensor, side: Tensor) -> None:
         """Take over a face's motion.
 
         Args:
             anchors: (V, 2) float, cm.
             basis: (K, V, 2) float, cm.
             rest: (K,) float.
+            side: (V,) float, -1, 0 or 1.
         """
         self.anchors.copy_(anchors)
         self.basis.copy_(basis)
         self.rest.copy_(rest)
+        self.side.copy_(side)
         apart = torch.cdist(self.anchors, self.anchors)
         neighbours = apart.topk(min(4, len(anchors)), largest=False).values[:, 1:]
         spacing = neighbours.mean(1) if neighbours.shape[1] else apart.new_ones(len(anchors))
@@ -89,9 +98,11 @@ class FaceWarp(nn.Module):
         axes = [torch.linspace(float(self.box[0, axis]), float(self.box[1, axis]), NODES[axis]) for axis in range(2)]
         self.nodes.copy_(torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 2))
         moves = self.basis.norm(dim=-1).amax(0) > _STILL_CM
-        distance = torch.cdist(self.nodes, self.anchors) / self.spread
-        self.near.copy_(distance.topk(self.near.shape[1], largest=False).indices)
-        self.active.copy_(moves[self.near].any(1))
+        distance = torch.cdist(self.nodes, self.anchors)
+        self.near.copy_((distance / self.spread).topk(self.near.shape[1], largest=False).indices)
+        travel = _USUAL_DRIVE * self.basis.square().sum((0, 2)).sqrt()
+        reached = moves & (distance < _REACH * self.spread + travel)
+        self.active.copy_(reached.gather(1, self.near).any(1))
 
     @torch.no_grad()
     def lattice(self, drive: Tensor) -> Tensor:
@@ -109,9 +120,12 @@ class FaceWarp(nn.Module):
         # Coordinate by coordinate and in place: this runs for every step and every frame.
         shift_x, shift_y = (shift[..., axis][:, near] for axis in range(2))
         away = self.nodes[active][:, None] - self.anchors[near]
+        above = away[..., 1] - shift_y
         squared = (away[..., 0] - shift_x).square_()
-        squared += (away[..., 1] - shift_y).square_()
+        squared += above.square()
         weight = squared.mul_(-0.5 / self.spread[near].square()).exp_()
+        # A shut eye's lids meet: did both move what lies on either side of the line, half of the eye would be seen.
+        weight *= above.mul_(self.side[near] / (2 * _EDGE_CM)).add_(0.5 + 0.5 * (self.side[near] == 0)).clamp_(0, 1)
         total = weight.sum(2) + _FADE
         lattice = torch.zeros(frames, len(self.active), 2, dtype=shift.dtype, device=shift.device)
         lattice[:, active] = -torch.stack(

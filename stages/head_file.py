@@ -19,6 +19,7 @@ from stages.settings_reading import to_mapping
 _LATER = (
     "linear_ear.weight", "linear_ear.offset", "ear_share", "closed_mouth", "closed_code", "voice_mean", "voice_std",
     "kernel_ear.heard", "kernel_ear.weight", "kernel_ear.offset", "kernel_ear.width",
+    "fields.0.warp.side",
 )  # fmt: skip
 
 
@@ -67,7 +68,8 @@ def load_head(
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         first = " ".join(str(error).split())[:200]
         raise BadInput(f"{path} is damaged: {first}", hint="delete it and train again") from error
-    # Heads from before these were kept: their mouth does not come to rest, and other voices are taken as they are.
+    # Heads from before these were kept: their mouth does not come to rest, other voices are taken as they are, and
+    # eyelids move the eye below them.
     kept = model.state_dict()
     restore(model, {name: kept[name] for name in _LATER if name in kept} | tensors, path)
     model.use_backend(backend)

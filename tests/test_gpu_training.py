@@ -104,7 +104,8 @@ def _head_on_meta(trainer: HeadTrainer) -> None:
     trainer.descent = _moved_descent(trainer.descent, values, scaled=True)
     trainer.average, trainer.first_rates = trainer.descent.average, [0.01]
     trainer._room, trainer._most_samples = trainer._most_room, torch.zeros((), dtype=torch.int64, device=META)
-    drawer._clip, drawer._device, drawer._boxes = trainer.clip, META, drawer._boxes.to(META)
+    drawer._clip, drawer._device = trainer.clip, META
+    drawer._boxes, drawer._blinks = drawer._boxes.to(META), drawer._blinks.to(META)
     drawer._pixel_generator = None  # type: ignore[assignment]
     drawer.errors = ErrorMap(META, META)
 
@@ -117,7 +118,7 @@ def _with_warp(model: HeadModel) -> HeadModel:
     assert isinstance(warp, FaceWarp)
     generator = torch.Generator().manual_seed(0)
     anchors, basis = torch.rand(6, 2, generator=generator), torch.rand(shape.mouth + 1, 6, 2, generator=generator)
-    warp.fit(anchors, basis, torch.zeros(shape.mouth + 1))
+    warp.fit(anchors, basis, torch.zeros(shape.mouth + 1), torch.zeros(len(anchors)))
     return model
 
 

@@ -24,7 +24,7 @@ def falling_jaw(anchors: Tensor) -> Tensor:
 def make_warp() -> FaceWarp:
     anchors = grid_of_landmarks()
     warp = FaceWarp(len(anchors), 1)
-    warp.fit(anchors, falling_jaw(anchors), torch.tensor([0.5]))
+    warp.fit(anchors, falling_jaw(anchors), torch.tensor([0.5]), torch.zeros(len(anchors)))
     return warp
 
 
@@ -47,6 +47,34 @@ def test_a_moved_landmark_is_found_at_its_place_at_rest() -> None:
     torch.testing.assert_close(found[inner, :2], anchors[inner], atol=0.06, rtol=0)
     assert torch.equal(found[:, 2], points[:, 2])
     assert (moved - anchors)[inner].norm(dim=1).max() > 0.5
+
+
+def lids() -> tuple[Tensor, Tensor, Tensor]:
+    """Landmarks and motion of an eye 1.2 cm high whose upper lid comes down by the driving number; and their sides."""
+    along = torch.arange(-1.5, 1.6, 0.5)
+    rows = torch.tensor([-1.5, 0.0, 1.2, 3.0])
+    anchors = torch.cartesian_prod(along, rows)
+    basis = torch.zeros(1, len(anchors), 2)
+    basis[0, anchors[:, 1] == 1.2, 1] = -1.2
+    side = (anchors[:, 1] == 1.2).float() - (anchors[:, 1] == 0.0).float()
+    return anchors, basis, side
+
+
+def share_of_the_eye_that_is_seen(side: Tensor, drive: float) -> float:
+    """Of a line down the middle of the eye."""
+    anchors, basis, _ = lids()
+    warp = FaceWarp(len(anchors), 1)
+    warp.fit(anchors, basis, torch.zeros(1), side)
+    line = torch.stack([torch.zeros(200), torch.linspace(-0.6, 1.4, 200), torch.zeros(200)], dim=1)
+    found = seen_at_rest(warp, line, drive)[:, 1]
+    return float(((found > 0.05) & (found < 1.15)).float().mean() * 2.0 / 1.1)
+
+
+def test_lids_that_meet_hide_the_eye() -> None:
+    side = lids()[2]
+    assert share_of_the_eye_that_is_seen(side, 0.0) > 0.95
+    assert share_of_the_eye_that_is_seen(side, 1.0) < 0.3
+    assert share_of_the_eye_that_is_seen(torch.zeros_like(side), 1.0) > 0.5
 
 
 def test_far_from_the_face_nothing_moves() -> None:

@@ -25,7 +25,7 @@ _MOUTH_TRUST, _EYE_TRUST = 1.0, 1.0  # frames
 
 def face_motion(
     landmarks: Landmarks, track: Track, camera: Pinhole, mouth: Tensor, frames: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Find how the face moves.
 
     Args:
@@ -39,6 +39,7 @@ def face_motion(
         anchors: (468, 2) float32, cm, the landmarks at rest, across and up the face.
         basis: (M + 1, 468, 2) float32, cm, displacements for each mouth component and for how open the eyes are.
         rest: (M + 1,) float32, the numbers at rest.
+        side: (468,) float32, 1 for an upper eyelid's edge, -1 for a lower one's, else 0.
     """
     face_cm = (vertices_cm + track.shape_offset_cm).astype(np.float64)
     eyes = torch.from_numpy(track.eye_open)[frames]
@@ -71,4 +72,6 @@ def face_motion(
     # What is left of still landmarks is the tracker's noise: it fades out rather than ends, so that skin stays whole.
     size = basis.norm(dim=-1, keepdim=True)
     basis *= ((size - _NOISE_CM) / _NOISE_CM).clamp(0, 1)
-    return anchors.float(), basis, rest.float()
+    side = torch.zeros(len(anchors))
+    side[upper], side[lower] = 1.0, -1.0
+    return anchors.float(), basis, rest.float(), side
