@@ -125,7 +125,8 @@ class FaceWarp(nn.Module):
         squared += above.square()
         weight = squared.mul_(-0.5 / self.spread[near].square()).exp_()
         # A shut eye's lids meet: did both move what lies on either side of the line, half of the eye would be seen.
-        weight *= above.mul_(self.side[near] / (2 * _EDGE_CM)).add_(0.5 + 0.5 * (self.side[near] == 0)).clamp_(0, 1)
+        side = self.side[near]
+        weight *= above.mul_(side / (2 * _EDGE_CM)).add_(1 - 0.5 * side.abs()).clamp_(0, 1)
         total = weight.sum(2) + _FADE
         lattice = torch.zeros(frames, len(self.active), 2, dtype=shift.dtype, device=shift.device)
         lattice[:, active] = -torch.stack(

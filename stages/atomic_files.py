@@ -106,7 +106,7 @@ def load_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read: {error}", hint=_AGAIN) from error
     if not isinstance(value, dict):
-        raise BadInput(f"{path} holds no JSON object", hint="delete it and run the same command again")
+        raise BadInput(f"{path} holds no JSON object", hint=_AGAIN)
     return value
 
 
