@@ -65,19 +65,39 @@ def foretold(track: Track, features: AudioFeatures, frames: Tensor, held_out: Te
     Returns:
         (4,) float: correlations of opening and width with the truth, then their spreads over the true ones.
     """
+    head, mouth = lesson(track, features, frames, seed)
+    with torch.no_grad():
+        said = head.hear(head.standardised(torch.from_numpy(features.values)), held_out)[1][:, :2]
+    truth = mouth[held_out, :2]
+    return torch.cat([correlation(said, truth), said.std(0) / truth.std(0).clamp(min=1e-6)])
+
+
+def lesson(track: Track, features: AudioFeatures, frames: Tensor, seed: int) -> tuple[HeadModel, Tensor]:
+    """Learn to hear from some frames, as the head's training does, with a field of the least size.
+
+    Args:
+        track: The measured mouth.
+        features: The sound.
+        frames: (F,) int64, to learn from.
+        seed: Of the lesson.
+
+    Returns:
+        head: What hears.
+        mouth: (N, M) float32, the measured mouth of every frame.
+    """
     settings = HeadSettings()
     learnt = torch.zeros(len(track.tracked), dtype=torch.bool)
     learnt[frames] = True
     shapes = (torch.from_numpy(part) for part in (track.mouth_open, track.mouth_wide, track.mouth_shape))
     mouth = mouth_components(*shapes, learnt, settings.mouth_components)
     torch.manual_seed(seed)
-    lesson = MouthLesson(steps=settings.mouth_lesson_steps)
+    taught = MouthLesson(steps=settings.mouth_lesson_steps)
     shape = ModelShape(
         backbone="radnerf",
         features=features.values.shape[1],
         net_features=net_features(features),
         kernel_frames=len(kept_frames(frames)),
-        further_nets=lesson.folds,
+        further_nets=taught.folds,
         frames=1,
         mouth=settings.mouth_components,
         audio_code=settings.audio_code,
@@ -96,11 +116,8 @@ def foretold(track: Track, features: AudioFeatures, frames: Tensor, held_out: Te
     head.feature_mean.copy_(part.mean(0))
     head.feature_std.copy_(part.std(0).clamp(min=1e-3))
     heard = head.standardised(torch.from_numpy(features.values))
-    learn_mouth(head, Speech(heard, voiced, mouth, frames), lesson, torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        said = head.hear(heard, held_out)[1][:, :2]
-    truth = mouth[held_out, :2]
-    return torch.cat([correlation(said, truth), said.std(0) / truth.std(0).clamp(min=1e-6)])
+    learn_mouth(head, Speech(heard, voiced, mouth, frames), taught, torch.Generator().manual_seed(seed))
+    return head, mouth
 
 
 def _arguments() -> argparse.Namespace:

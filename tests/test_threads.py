@@ -33,3 +33,21 @@ def test_waiting_threads_sleep(imports: str) -> None:
 
 def test_the_environment_has_the_last_word() -> None:
     assert _policy("radnerf.model", OMP_WAIT_POLICY="active") == "active"
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_kernels_leave_the_number_of_threads_as_it_was_chosen(threads: str) -> None:
+    # Twice, since numba's own threads start with the first call.
+    script = (
+        "from radnerf.kernels.cpu_jit import follow_torch_threads as follow; import torch;"
+        "print(follow(), torch.get_num_threads(), follow(), torch.get_num_threads())"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    assert told.split() == [threads] * 4

@@ -33,8 +33,15 @@ def _compile(function: Callable[..., Any], *, parallel: bool) -> Callable[..., A
 
 
 def follow_torch_threads() -> int:
-    """Let the next kernel run on as many threads as torch uses here; return how many."""
+    """Let the next kernel run on as many threads as torch uses here; return how many.
+
+    numba's OpenMP layer, when it starts, sets the number of threads of the OpenMP that torch may share; torch's own
+    number, which OMP_NUM_THREADS or the caller chose, is put back.
+    """
     config: Any = numba.config
-    threads = max(1, min(torch.get_num_threads(), int(config.NUMBA_NUM_THREADS)))
+    chosen = torch.get_num_threads()
+    threads = max(1, min(chosen, int(config.NUMBA_NUM_THREADS)))
     numba.set_num_threads(threads)
+    if torch.get_num_threads() != chosen:
+        torch.set_num_threads(chosen)
     return threads
