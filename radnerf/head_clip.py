@@ -10,6 +10,9 @@ from torch import Tensor
 
 from radnerf.camera import Camera
 
+SHUT_BELOW = 0.6
+"""Openness of the eyes below which a frame counts as a blink's."""
+
 
 @dataclass(frozen=True)
 class Clip:

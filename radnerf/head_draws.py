@@ -11,14 +11,11 @@ from torch import Tensor
 
 from radnerf.devices import pinned, send
 from radnerf.error_map import ErrorMap
-from radnerf.head_clip import Clip, HeadSchedule
+from radnerf.head_clip import SHUT_BELOW, Clip, HeadSchedule
 from radnerf.prefetch import Ahead
 
 APPEARANCE_DROP = 0.5
 """Probability that a frame's own appearance code gives way to the mean one in a step."""
-
-SHUT_BELOW = 0.6
-"""Openness of the eyes below which a frame counts as a blink's."""
 
 BLINK_SHARE = 0.12
 """Share of the drawn frames that are a blink's, where the clip has any: blinks are rare, and seen at once if wrong."""

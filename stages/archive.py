@@ -6,9 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import Self
 
-from stages.errors import BadInput
+from stages.errors import DELETE_AND_REPEAT, BadInput
 
-_AGAIN = "delete it and run the same command again"
 _MOST_MEMBER_BYTES = 256_000_000
 
 
@@ -47,11 +46,11 @@ class Archive:
         except FileNotFoundError as error:
             raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-            raise BadInput(f"{path} is damaged: {error}", hint=_AGAIN) from error
+            raise BadInput(f"{path} is damaged: {error}", hint=DELETE_AND_REPEAT) from error
         strange = next((member for member in self._zip.infolist() if not _is_plain(member)), None)
         if strange is not None:
             self._zip.close()
-            raise BadInput(f"{path} holds {strange.filename[:60]!r}, which is no frame", hint=_AGAIN)
+            raise BadInput(f"{path} holds {strange.filename[:60]!r}, which is no frame", hint=DELETE_AND_REPEAT)
         self.names = frozenset(self._zip.namelist())
 
     def __enter__(self) -> Self:
@@ -71,7 +70,7 @@ class Archive:
         try:
             return self._zip.read(name)
         except (KeyError, OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-            raise BadInput(f"{self.path} has no intact {name}", hint=_AGAIN) from error
+            raise BadInput(f"{self.path} has no intact {name}", hint=DELETE_AND_REPEAT) from error
 
 
 def _is_plain(member: zipfile.ZipInfo) -> bool:

@@ -11,12 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stages.errors import BadInput, RadnerfError
+from stages.errors import DELETE_AND_REPEAT, BadInput, RadnerfError
 
 TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.part(\.\w+)?")
 """Names of files that are being written: ``.head.4711.part.safetensors``."""
 
-_AGAIN = "delete it and run the same command again"
 _MOST_JSON_BYTES = 64_000_000
 
 
@@ -98,15 +97,15 @@ def load_json(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > _MOST_JSON_BYTES:
-            raise BadInput(f"{path} holds {path.stat().st_size} bytes of JSON", hint=_AGAIN)
+            raise BadInput(f"{path} holds {path.stat().st_size} bytes of JSON", hint=DELETE_AND_REPEAT)
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
     # A number of 5000 digits is a ValueError too, and brackets in brackets a RecursionError.
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} cannot be read: {error}", hint=_AGAIN) from error
+        raise BadInput(f"{path} cannot be read: {error}", hint=DELETE_AND_REPEAT) from error
     if not isinstance(value, dict):
-        raise BadInput(f"{path} holds no JSON object", hint=_AGAIN)
+        raise BadInput(f"{path} holds no JSON object", hint=DELETE_AND_REPEAT)
     return value
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stages.atomic_files import atomic_path
-from stages.errors import BadInput
+from stages.errors import DELETE_AND_REPEAT, BadInput
 from stages.plain_yaml import shown
 
 VERSION = 2
@@ -83,13 +83,13 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
         with safe_open(str(path), framework="pt") as stored:
             header = json.loads((stored.metadata() or {})[_KEY])
             if not isinstance(header, dict) or header.get("kind") != kind:
-                raise BadInput(f"{path} holds no {kind}", hint="delete it and run the same command again")
+                raise BadInput(f"{path} holds no {kind}", hint=DELETE_AND_REPEAT)
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
     except (OSError, KeyError, ValueError, RecursionError, SafetensorError) as error:
         first = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged: {first}", hint="delete it and run the same command again") from error
+        raise BadInput(f"{path} is damaged: {first}", hint=DELETE_AND_REPEAT) from error
     return _upgraded(path, header, tensors)
 
 

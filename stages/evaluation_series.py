@@ -13,7 +13,7 @@ import numpy as np
 from radnerf.camera import Camera
 from stages.archive import ArchiveWriter, frame_name
 from stages.atomic_files import atomic_path, load_json, save_json
-from stages.errors import BadInput
+from stages.errors import DELETE_AND_REPEAT, BadInput
 from stages.evaluation_measures import Reading
 from stages.formats import FPS, Track
 from stages.vision.canonical_face import vertices_cm
@@ -128,7 +128,7 @@ def load_series(path: Path) -> dict[str, Any]:
         for series, keys in wanted.items()
     )
     if not whole or not frames:
-        raise BadInput(f"{path} holds no whole curves", hint="delete it and run the same command again")
+        raise BadInput(f"{path} holds no whole curves", hint=DELETE_AND_REPEAT)
     return values
 
 

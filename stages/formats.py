@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.atomic_files import atomic_path
-from stages.errors import BadInput
+from stages.errors import DELETE_AND_REPEAT, BadInput
 
 FPS = 25
 """Frames a second of every prepared clip and every rendered video."""
@@ -30,7 +30,6 @@ BACKGROUND, TORSO, NECK, HEAD = 0, 1, 2, 3
 
 Shape = tuple[int | str, ...]
 
-_AGAIN = "delete it and run the same command again"
 _MOST_TEXT_BYTES = 4096
 _DAMAGED = (
     OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, NotImplementedError, RuntimeError, SyntaxError,
@@ -129,11 +128,11 @@ class _Arrays:
             raise BadInput(f"{path} is missing", hint="run the stage that makes it") from error
         except _DAMAGED as error:
             first = " ".join(str(error).split())[:200]
-            raise BadInput(f"{path} is damaged: {first}", hint=_AGAIN) from error
+            raise BadInput(f"{path} is damaged: {first}", hint=DELETE_AND_REPEAT) from error
         try:
             return cls(**values)
         except BadInput as error:
-            raise BadInput(f"{path} is damaged: {error.message}", hint=_AGAIN) from error
+            raise BadInput(f"{path} is damaged: {error.message}", hint=DELETE_AND_REPEAT) from error
 
     @classmethod
     def read_field(cls, stored: zipfile.ZipFile, name: str) -> Any:  # noqa: ANN401 - an array, a text or a number

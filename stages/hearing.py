@@ -21,7 +21,7 @@ from torch import Tensor
 from radnerf.model import HeadModel
 from radnerf.silence import mouth_gate
 from radnerf.voice import Voice, VoiceMeter
-from stages.errors import BadInput, RadnerfError
+from stages.errors import DELETE_AND_REPEAT, BadInput, RadnerfError
 from stages.formats import FEATURE_RATE_HZ, FPS, AudioFeatures
 
 ROWS_PER_FRAME = FEATURE_RATE_HZ // FPS
@@ -87,7 +87,6 @@ def open_features(path: Path) -> Iterator[Features]:
         BadInput: The file is missing or damaged.
         RadnerfError: There is no space for the temporary file.
     """
-    hint = "delete it and run the same command again"
     with tempfile.TemporaryDirectory(prefix="radnerf-features-") as folder:
         plain = Path(folder) / "values.npy"
         try:
@@ -114,14 +113,16 @@ def open_features(path: Path) -> Iterator[Features]:
             zlib.error,
             zipfile.BadZipFile,
         ) as error:
-            raise BadInput(f"{path} is damaged: {error}", hint=hint) from error
+            raise BadInput(f"{path} is damaged: {error}", hint=DELETE_AND_REPEAT) from error
         if values.dtype != np.float32 or values.ndim != 2 or len(values) == 0:
-            raise BadInput(f"{path} holds {values.dtype} {values.shape}, not (T, C) float32", hint=hint)
+            raise BadInput(f"{path} holds {values.dtype} {values.shape}, not (T, C) float32", hint=DELETE_AND_REPEAT)
         if voiced is None:
             # From before the voice was looked for: speech throughout.
             voiced = np.ones(len(values), np.float32)
         if voiced.shape != values.shape[:1]:
-            raise BadInput(f"{path} has {len(voiced)} rows of voice beside {len(values)} of features", hint=hint)
+            raise BadInput(
+                f"{path} has {len(voiced)} rows of voice beside {len(values)} of features", hint=DELETE_AND_REPEAT
+            )
         yield Features(values, *names, voiced)
 
 

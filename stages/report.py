@@ -13,7 +13,7 @@ import yaml
 
 from stages import progress
 from stages.atomic_files import atomic_path, load_json, sha256_of
-from stages.errors import BadInput
+from stages.errors import DELETE_AND_REPEAT, BadInput
 from stages.evaluation_series import load_series
 from stages.formats import FPS, Track
 from stages.provenance import Statement, radnerf_version
@@ -157,7 +157,7 @@ def run(inputs: Inputs, outputs: Outputs, settings: ReportSettings) -> None:
 def _read(inputs: Inputs) -> _Subject:
     figures = load_json(inputs.evaluation)
     if not all(isinstance(figures.get(mode), dict) for mode in MODES) or "frames" not in figures:
-        raise BadInput(f"{inputs.evaluation} holds no figures", hint="delete it and run the same command again")
+        raise BadInput(f"{inputs.evaluation} holds no figures", hint=DELETE_AND_REPEAT)
     return _Subject(
         record=_read_record(inputs.subject),
         info=load_json(inputs.info),

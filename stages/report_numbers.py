@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.atomic_files import load_json
-from stages.errors import BadInput
+from stages.errors import DELETE_AND_REPEAT, BadInput
 from stages.formats import FPS, Track
 from stages.report_pictures import read_sound
 from stages.training_data import camera_of, mouth_boxes
@@ -68,9 +68,7 @@ def load_history(path: Path) -> dict[str, Any]:
             "loss_high": [_each(part, max) for part in losses],
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadInput(
-            f"{path} holds no whole history: {error!r}", hint="delete it and run the same command again"
-        ) from error
+        raise BadInput(f"{path} holds no whole history: {error!r}", hint=DELETE_AND_REPEAT) from error
 
 
 def _parts(count: int, most: int) -> list[npt.NDArray[np.int64]]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from stages import progress
 from stages.archive import Archive, frame_name
 from stages.contact_sheet import spread
-from stages.errors import BadInput
+from stages.errors import DELETE_AND_REPEAT, BadInput
 from stages.evaluation_series import SERIES
 from stages.formats import BACKGROUND, FPS, HEAD, NECK, TORSO
 from stages.media import VideoWriter
@@ -110,9 +110,7 @@ class FrameSheets:
         try:
             self.first = min(int(name[:6]) for name in self._pictures.names)
         except ValueError as error:
-            raise BadInput(
-                f"{files.pictures} holds no pictures", hint="delete it and run the same command again"
-            ) from error
+            raise BadInput(f"{files.pictures} holds no pictures", hint=DELETE_AND_REPEAT) from error
         self.side_px = self.rendered(self.first)["truth"].shape[0]
 
     def rendered(self, frame: int) -> dict[str, Rgb]:
@@ -257,12 +255,12 @@ def read_sound(sound: Path, start_s: float, duration_s: float) -> tuple[npt.NDAr
     try:
         with wave.open(str(sound), "rb") as stream:
             if stream.getnchannels() != 1 or stream.getsampwidth() != 2:
-                raise BadInput(f"{sound} is no 16-bit mono sound", hint="delete it and run the same command again")
+                raise BadInput(f"{sound} is no 16-bit mono sound", hint=DELETE_AND_REPEAT)
             rate_hz = stream.getframerate()
             stream.setpos(min(round(start_s * rate_hz), stream.getnframes()))
             data = stream.readframes(round(duration_s * rate_hz))
     except (OSError, EOFError, wave.Error) as error:
-        raise BadInput(f"{sound} cannot be read: {error}", hint="delete it and run the same command again") from error
+        raise BadInput(f"{sound} cannot be read: {error}", hint=DELETE_AND_REPEAT) from error
     return np.frombuffer(data[: len(data) // 2 * 2], np.int16), rate_hz
 
 

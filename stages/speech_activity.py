@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import BadInput
+from stages.errors import DELETE_AND_REPEAT, BadInput
 from stages.formats import FEATURE_RATE_HZ, FPS
 
 Floats = NDArray[np.float64]
@@ -38,9 +38,9 @@ def load_activity(path: Path, frames: int) -> Floats:
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing", hint="run the audio stage") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path} is damaged: {error}", hint="delete it and run the same command again") from error
+        raise BadInput(f"{path} is damaged: {error}", hint=DELETE_AND_REPEAT) from error
     if told.ndim != 1 or len(told) == 0 or not np.isfinite(told).all():
-        raise BadInput(f"{path} is damaged: its activity is no curve", hint="delete it and run the same command again")
+        raise BadInput(f"{path} is damaged: its activity is no curve", hint=DELETE_AND_REPEAT)
     if len(told) > frames:
         told = np.pad(told, (0, -len(told) % _ROWS), mode="edge").reshape(-1, _ROWS).max(axis=1)
     told = np.clip(told, 0, 1)

@@ -18,7 +18,7 @@ from radnerf.errors import Diverged
 from radnerf.schedule import StepReport, read_reports
 from stages import progress
 from stages.checkpoint import flatten, load_checkpoint, restore, save_checkpoint, unflatten
-from stages.errors import BadInput
+from stages.errors import DELETE_AND_REPEAT, BadInput
 
 _STATE_FORMAT = 2  # of the trainers' states; a state of another one is as good as none
 _REPORT_EVERY = 10
@@ -116,7 +116,7 @@ class Resumable:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise BadInput(
                 f"{self.path} is damaged: {' '.join(str(error).split())[:200]}",
-                hint="delete it and run the same command again",
+                hint=DELETE_AND_REPEAT,
             ) from error
         return history
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stages.archive import Archive, frame_name
-from stages.errors import BadInput
+from stages.errors import DELETE_AND_REPEAT, BadInput
 from stages.vision.images import Grey, Rgb, decode_grey, decode_rgb
 
 
@@ -36,5 +36,5 @@ def count_frames(archive: Archive, suffix: str = ".jpg") -> int:
     while frame_name(count, suffix) in archive.names:
         count += 1
     if count == 0:
-        raise BadInput(f"{archive.path} holds no frame", hint="delete it and run the same command again")
+        raise BadInput(f"{archive.path} holds no frame", hint=DELETE_AND_REPEAT)
     return count

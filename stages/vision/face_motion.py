@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from radnerf.head_clip import SHUT_BELOW
 from radnerf.warp import fit_basis
 from stages.formats import Landmarks, Track
 from stages.vision.canonical_face import vertices_cm
@@ -18,7 +19,6 @@ LOWER_LIDS = (7, 163, 144, 145, 153, 154, 155, 249, 390, 373, 374, 380, 381, 382
 
 _LID_REACH_CM = 2.5  # what moves with an eyelid lies within
 _MOST_FRAMES = 600  # of each kind
-_SHUT = 0.6
 _NOISE_CM = 0.025  # displacements for a whole unit that tell nothing
 _MOUTH_TRUST, _EYE_TRUST = 1.0, 1.0  # frames
 
@@ -44,7 +44,7 @@ def face_motion(
     face_cm = (vertices_cm + track.shape_offset_cm).astype(np.float64)
     eyes = torch.from_numpy(track.eye_open)[frames]
     # An even share of a long clip tells as much, at constant memory; but every blink that it has room for.
-    usual, shut = frames[eyes >= _SHUT], frames[eyes < _SHUT]
+    usual, shut = frames[eyes >= SHUT_BELOW], frames[eyes < SHUT_BELOW]
     frames = torch.cat([usual[:: max(1, len(usual) // _MOST_FRAMES)], shut[:: max(1, len(shut) // _MOST_FRAMES)]])
     which = frames.numpy()
     front = torch.from_numpy(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from cv2.typing import MatLike
 
-from stages.errors import BadInput, RadnerfError
+from stages.errors import DELETE_AND_REPEAT, BadInput, RadnerfError
 
 Rgb = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, RGB."""
@@ -70,5 +70,5 @@ def _decode(data: bytes, mode: int, source: Path) -> npt.NDArray[np.uint8]:
         # Its header claims more pixels than are read.
         pixels = None
     if pixels is None:
-        raise BadInput(f"{source} holds a damaged picture", hint="delete it and run the same command again")
+        raise BadInput(f"{source} holds a damaged picture", hint=DELETE_AND_REPEAT)
     return np.asarray(pixels, np.uint8)
