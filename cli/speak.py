@@ -33,7 +33,7 @@ from cli.options import (
 )
 from cli.plan import PREPARATION, TRAINING, Step, given_stages, speech_chain, stale_steps, subject_steps
 from cli.snakemake_call import Execution
-from cli.speech_plan import Wishes, check_room, check_sound, hand_out, plan_speech, write_job
+from cli.speech_plan import Plan, Wishes, check_room, check_sound, hand_out, plan_speech, write_job
 from cli.speech_plan import check_trained as check_trained
 from cli.subject import SubjectRecord, load_record, write_settings
 from cli.workflow import Held, Outcome, hold, hold_speech, run_steps
@@ -165,6 +165,7 @@ def speak(
         read_backend(backend), read_device(device), passed_on(args), read_profile(profile), read_deployment(sdm)
     )
     check_room(plan, check_sound(plan))
+    warn_of_size(plan, console)
     waiting = console.waiting if wait else None
     ready = is_current(plan.workspace, plan.record)
     held_by = hold_speech(plan.workspace, plan.speech_id, waiting) if ready else hold(plan.workspace, None, waiting)
@@ -207,6 +208,20 @@ def warn_of_training(steps: Mapping[str, Step], console: Console) -> None:
     again = [stage for stage in TRAINING if stage in stale_steps(steps)]
     if again:
         console.remark(f"the settings or the preparation changed since training: {' and '.join(again)} will be trained")
+
+
+def warn_of_size(plan: Plan, console: Console) -> None:
+    """Say beforehand when the picture will be larger than what the head is trained at, and so softer than could be."""
+    settings, asked_px = plan.record.resolved(), plan.options["size_px"]
+    trained_px, clip_px = settings.head.size_px, settings.frames.size_px
+    if asked_px <= trained_px:
+        return
+    name, better_px = plan.workspace.root.name, min(asked_px, clip_px)
+    remedy = f"; 'radnerf train {name} --set head.size_px={better_px} --set torso.size_px={better_px}' trains it larger"
+    console.remark(
+        f"{asked_px} pixels are more than the {trained_px} that {name} is trained at: the picture will be soft"
+        + (remedy if better_px > trained_px else "")
+    )
 
 
 def _words(final: Path, told: dict[str, Any], outcome: Outcome) -> str:
