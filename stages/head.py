@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -45,7 +44,7 @@ from stages.training_data import (
     mouth_boxes,
     picture_maps,
 )
-from stages.training_loop import Resumable, seconds_of, steps_left_out, train
+from stages.training_loop import Resumable, told, train
 from stages.vision.canonical_face import triangles, vertices_cm
 from stages.vision.face_motion import face_motion
 from stages.vision.reprojection import Pinhole
@@ -110,13 +109,11 @@ def run(
     files = LayerFiles(inputs.layers, inputs.parsing, inputs.background)
     maps = picture_maps(files, len(track.rotation), settings.size_px, outputs.cache)
     frames = _training_frames(track)
-    camera = camera_of(track).scaled(settings.size_px)
-    boxes = head_boxes(maps.head)
-    aabb = head_aabb(track, camera, boxes, frames)
+    camera, boxes = camera_of(track).scaled(settings.size_px), head_boxes(maps.head)
     mouth = _measured_mouth(track, frames, settings)
-    shape = _model_shape(settings, features, len(frames), camera, track)
     moving = inputs.landmarks if settings.warp and settings.backbone == "radnerf" else None
-    model = HeadModel(shape if moving is None else dataclasses.replace(shape, warp_anchors=len(vertices_cm)), aabb)
+    shape = _model_shape(settings, features, len(frames), camera, track, warped=moving is not None)
+    model = HeadModel(shape, head_aabb(track, camera, boxes, frames))
     if moving is not None:
         _take_motion(model, Landmarks.load(moving), track, mouth, frames)
     model.use_backend(backend)
@@ -138,17 +135,9 @@ def run(
     train("head", trainer, model, state, history)
     trainer.average.swap()
     save_head(outputs.head, model, settings, features)
-    save_json(
-        outputs.history,
-        {
-            "backbone": settings.backbone,
-            "steps": trainer.total_steps,
-            "seconds": seconds_of(history),
-            "skipped_steps": steps_left_out(history),
-            "lips_loss": "structural" if perceptual is None else "lpips-alex",
-            "points": history,
-        },
-    )
+    lips_loss = "structural" if perceptual is None else "lpips-alex"
+    facts = {"backbone": settings.backbone, "steps": trainer.total_steps, "lips_loss": lips_loss}
+    save_json(outputs.history, {**facts, **told(history)})
 
 
 def _fingerprint(inputs: Inputs, settings: HeadSettings, place: torch.device, kind: torch.dtype) -> str:
@@ -207,7 +196,7 @@ def _standardise(model: HeadModel, features: AudioFeatures, frames: Tensor) -> N
 
 
 def _model_shape(
-    settings: HeadSettings, features: AudioFeatures, frames: int, camera: Camera, track: Track
+    settings: HeadSettings, features: AudioFeatures, frames: int, camera: Camera, track: Track, *, warped: bool
 ) -> ModelShape:
     """Sizes of the model; samples lie no closer than 1.4 pixels at the head."""
     distance = float(np.median(np.linalg.norm(track.translation, axis=1)))
@@ -228,6 +217,7 @@ def _model_shape(
         occupancy_resolution=settings.occupancy_resolution,
         samples_per_ray=settings.samples_per_ray,
         min_step_cm=max(0.05, 1.4 * distance / camera.focal_px),
+        warp_anchors=len(vertices_cm) if warped else 0,
     )
 
 

@@ -31,7 +31,7 @@ from stages.settings import TorsoSettings
 from stages.settings_reading import to_mapping
 from stages.torso_file import save_torso
 from stages.training_data import LayerFiles, LayerReader, PictureMaps, camera_of, first_held_out, picture_maps
-from stages.training_loop import Resumable, seconds_of, steps_left_out, train
+from stages.training_loop import Resumable, told, train
 from stages.vision.bending import body_sway
 from stages.vision.images import encode_png
 
@@ -95,23 +95,7 @@ def run(
     track, features = Track.load(inputs.track), AudioFeatures.load(inputs.features)
     torch.manual_seed(settings.seed)
     clip = _clip(inputs, outputs, settings, track, features, head, kernels)
-    shape = TorsoShape(
-        plane=GridSpec(
-            2,
-            settings.levels,
-            settings.features_per_level,
-            settings.base_resolution,
-            settings.max_resolution,
-            settings.log2_entries,
-        ),
-        hidden_width=settings.hidden_width,
-        appearance_code=settings.appearance_code,
-        frames=len(clip.train),
-        anchors=settings.anchors,
-        mask_resolution=_MASK_RESOLUTION,
-        clip_frames=len(track.rotation),
-    )
-    model = TorsoModel(shape)
+    model = TorsoModel(_model_shape(settings, len(clip.train), len(track.rotation)))
     model.plane.backend = backend
     model.mask.copy_(torso_mask(clip.torso, clip.train[:: max(1, len(clip.train) // 100)], _MASK_RESOLUTION))
     model.sway.copy_(_sway(inputs, settings, clip))
@@ -126,11 +110,29 @@ def run(
     train("torso", trainer, model, state, history)
     trainer.average.swap()
     save_torso(outputs.torso, model, settings)
-    skipped = steps_left_out(history)
-    told = {"steps": settings.steps, "seconds": seconds_of(history), "skipped_steps": skipped, "points": history}
-    save_json(outputs.history, told)
+    save_json(outputs.history, {"steps": settings.steps, **told(history)})
     if outputs.preview is not None:
         _write_preview(outputs.preview, head, model, clip, track, features, kernels)
+
+
+def _model_shape(settings: TorsoSettings, frames: int, clip_frames: int) -> TorsoShape:
+    """Sizes of the model, for so many training frames of a clip of so many."""
+    return TorsoShape(
+        plane=GridSpec(
+            2,
+            settings.levels,
+            settings.features_per_level,
+            settings.base_resolution,
+            settings.max_resolution,
+            settings.log2_entries,
+        ),
+        hidden_width=settings.hidden_width,
+        appearance_code=settings.appearance_code,
+        frames=frames,
+        anchors=settings.anchors,
+        mask_resolution=_MASK_RESOLUTION,
+        clip_frames=clip_frames,
+    )
 
 
 def _sway(inputs: Inputs, settings: TorsoSettings, clip: TorsoClip) -> Tensor:

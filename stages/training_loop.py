@@ -126,9 +126,10 @@ def seconds_of(history: list[Point]) -> float:
     return float(history[-1]["seconds"]) if history else 0.0
 
 
-def steps_left_out(history: list[Point]) -> int:
-    """Steps that changed nothing, since something in them was not finite."""
-    return max((int(point.get("skipped", 0)) for point in history), default=0)
+def told(history: list[Point]) -> dict[str, Any]:
+    """What a training's history file says of every training: its seconds, steps left out since not finite, points."""
+    skipped = max((int(point.get("skipped", 0)) for point in history), default=0)
+    return {"seconds": seconds_of(history), "skipped_steps": skipped, "points": history}
 
 
 def times_gone_back(history: list[Point]) -> int:
