@@ -20,7 +20,6 @@ from stages.head import _model_shape, _schedule
 from stages.settings import PRESETS, HeadSettings, TorsoSettings
 from stages.settings_reading import resolve
 from stages.training_data import camera_of, eyes_boxes, head_boxes, mouth_boxes, resize
-from stages.vision.canonical_face import vertices_cm
 from tests.synthetic import AABB, ball
 
 FRAMES = 4
@@ -59,8 +58,7 @@ def head_at(settings: HeadSettings) -> HeadTrainer:
         train=torch.arange(FRAMES),
     )
     torch.manual_seed(0)
-    shape = _model_shape(settings, subject.features, FRAMES, camera, track)
-    model = HeadModel(dataclasses.replace(shape, warp_anchors=len(vertices_cm)), AABB)
+    model = HeadModel(_model_shape(settings, subject.features, FRAMES, camera, track, warped=True), AABB)
     small = dataclasses.replace(settings, steps=3, lips_steps=2, rays=512)
     return HeadTrainer(model, clip, _schedule(small), get_backend("auto"), near_the_middle(model), None, 0)
 
