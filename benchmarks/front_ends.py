@@ -21,12 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from learning_curve import lesson
+from learning_curve import lesson, measured_mouth
 from torch import Tensor
 
 from radnerf.kernels import get_backend
 from radnerf.model import HeadModel
-from radnerf.mouth import mouth_components
 from radnerf.portrait import Pose, put_over, render_head
 from stages import audio
 from stages.errors import BadInput
@@ -118,9 +117,7 @@ def foretold(path: Path, held_out: HeldOut, seed: int) -> Tensor:
         held_out: What it is for.
         seed: Of the lesson.
     """
-    first = first_held_out(len(held_out.track.tracked))
-    frames = torch.from_numpy(np.flatnonzero(held_out.track.tracked[:first]))
-    hearing, _ = lesson(held_out.track, AudioFeatures.load(path), frames, seed)
+    hearing, _ = lesson(held_out.track, AudioFeatures.load(path), training_frames(held_out.track), seed)
     return heard(path, hearing, held_out.frames)[1]
 
 
@@ -134,10 +131,12 @@ def heard(path: Path, head: HeadModel, frames: Tensor) -> tuple[Tensor, Tensor]:
 
 def heads_mouth(track: Track) -> Tensor:
     """The measured mouth of every frame in the components that drive a head, (N, M) float32."""
-    learnt = torch.from_numpy(track.tracked.copy())
-    learnt[first_held_out(len(learnt)) :] = False
-    shapes = (torch.from_numpy(part) for part in (track.mouth_open, track.mouth_wide, track.mouth_shape))
-    return mouth_components(*shapes, learnt, HeadSettings().mouth_components)
+    return measured_mouth(track, training_frames(track))
+
+
+def training_frames(track: Track) -> Tensor:
+    """The frames that a head is trained on, (F,) int64."""
+    return torch.from_numpy(np.flatnonzero(track.tracked[: first_held_out(len(track.tracked))]))
 
 
 def read(files: LayerFiles, frames: Tensor, picture: Callable[[int, Pictures], Rgb]) -> Reading:

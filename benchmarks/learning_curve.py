@@ -72,6 +72,14 @@ def foretold(track: Track, features: AudioFeatures, frames: Tensor, held_out: Te
     return torch.cat([correlation(said, truth), said.std(0) / truth.std(0).clamp(min=1e-6)])
 
 
+def measured_mouth(track: Track, frames: Tensor) -> Tensor:
+    """The measured mouth of every frame, (N, M) float32, in the components of the frames (F,) that are learnt from."""
+    learnt = torch.zeros(len(track.tracked), dtype=torch.bool)
+    learnt[frames] = True
+    shapes = (torch.from_numpy(part) for part in (track.mouth_open, track.mouth_wide, track.mouth_shape))
+    return mouth_components(*shapes, learnt, HeadSettings().mouth_components)
+
+
 def lesson(track: Track, features: AudioFeatures, frames: Tensor, seed: int) -> tuple[HeadModel, Tensor]:
     """Learn to hear from some frames, as the head's training does, with a field of the least size.
 
@@ -85,11 +93,7 @@ def lesson(track: Track, features: AudioFeatures, frames: Tensor, seed: int) -> 
         head: What hears.
         mouth: (N, M) float32, the measured mouth of every frame.
     """
-    settings = HeadSettings()
-    learnt = torch.zeros(len(track.tracked), dtype=torch.bool)
-    learnt[frames] = True
-    shapes = (torch.from_numpy(part) for part in (track.mouth_open, track.mouth_wide, track.mouth_shape))
-    mouth = mouth_components(*shapes, learnt, settings.mouth_components)
+    settings, mouth = HeadSettings(), measured_mouth(track, frames)
     torch.manual_seed(seed)
     taught = MouthLesson(steps=settings.mouth_lesson_steps)
     shape = ModelShape(
