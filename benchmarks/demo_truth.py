@@ -27,7 +27,14 @@ from stages.evaluation_measures import LEAST_READING_PX, FaceReader
 from stages.formats import HEAD, NECK, TORSO, Track
 from stages.vision.canonical_face import vertices_cm
 from stages.vision.clip import load_grey
-from stages.vision.face_measures import compare_blinks, eye_openness, find_blinks, measure_mouth, open_eye_ratio
+from stages.vision.face_measures import (
+    brow_raise_mm,
+    compare_blinks,
+    eye_openness,
+    find_blinks,
+    measure_mouth,
+    open_eye_ratio,
+)
 from stages.vision.images import decode_rgb
 from stages.vision.reprojection import Pinhole
 from stages.workspace import Workspace
@@ -110,6 +117,7 @@ def tracked_figures(workspace: Workspace, truth: Truth) -> dict[str, float]:
         "lip_opening_r_tracked": correlation(track.mouth_open[known], truth.lip_opening_cm[known]),
         "lip_width_r_tracked": correlation(track.mouth_wide[known], truth.lip_width_cm[known]),
         "eye_r_tracked": correlation(track.eye_open[known], truth.eye_openness[known]),
+        "brow_r_tracked": correlation(track.brow_mm[known], truth.brow[known]),
         "blinks_missed": missed,
         "blinks_invented": invented,
     }
@@ -133,8 +141,9 @@ def rendered_figures(workspace: Workspace, truth: Truth, home: Path, name: str) 
         reading = faces.reading("composite")
     scale = LEAST_READING_PX / track.size_px
     pinhole = Pinhole(track.focal_px * scale, track.centre_x_px * scale, track.centre_y_px * scale)
-    rotation, translation = track.rotation[reading.frames], track.translation[reading.frames]
-    mouth = measure_mouth(reading.points, rotation, translation, pinhole, vertices_cm + track.shape_offset_cm)
+    face_cm = vertices_cm + track.shape_offset_cm
+    placed = track.rotation[reading.frames], track.translation[reading.frames], pinhole, face_cm
+    mouth = measure_mouth(reading.points, *placed)
     openness = eye_openness(reading.points, open_eye_ratio(reading.points))
     true_blinks = truth.blink_frames[np.isin(truth.blink_frames, reading.frames)]
     missed, invented = compare_blinks(reading.frames[find_blinks(openness)], true_blinks)
@@ -143,6 +152,7 @@ def rendered_figures(workspace: Workspace, truth: Truth, home: Path, name: str) 
         "blinks_missed_rendered": missed,
         "blinks_invented_rendered": invented,
         "eye_r_rendered": correlation(openness, truth.eye_openness[reading.frames]),
+        "brow_r_rendered": correlation(brow_raise_mm(reading.points, *placed), truth.brow[reading.frames]),
         "lip_opening_r_rendered": correlation(mouth.opening, truth.lip_opening_cm[reading.frames]),
         "lip_width_r_rendered": correlation(mouth.width, truth.lip_width_cm[reading.frames]),
         "lip_opening_gain_rendered": amplitude_gain(mouth.opening, track.mouth_open[reading.frames]),

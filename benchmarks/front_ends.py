@@ -26,7 +26,7 @@ from torch import Tensor
 
 from radnerf.kernels import get_backend
 from radnerf.model import HeadModel
-from radnerf.portrait import Pose, put_over, render_head
+from radnerf.portrait import put_over, render_head
 from stages import audio
 from stages.errors import BadInput
 from stages.evaluation_measures import LEAST_READING_PX, FaceReader, Reading, face_figures
@@ -34,6 +34,7 @@ from stages.formats import AudioFeatures, Track
 from stages.head_file import load_head
 from stages.hearing import hear, open_features
 from stages.settings import AudioSettings, HeadSettings
+from stages.tracked_moment import tracked_condition, tracked_pose
 from stages.training_data import LayerFiles, LayerReader, Pictures, camera_of, first_held_out
 from stages.vision.images import Rgb
 from stages.workspace import Workspace
@@ -70,13 +71,11 @@ class HeldOut:
             ``FIGURES``.
         """
         kernels, camera = get_backend("auto"), camera_of(self.track).scaled(LEAST_READING_PX)
-        rotation, translation = torch.from_numpy(self.track.rotation), torch.from_numpy(self.track.translation)
-        eyes = torch.from_numpy(self.track.eye_open)[self.frames]
 
         def rendered(place: int, true: Pictures) -> Rgb:
             frame, one = int(self.frames[place]), slice(place, place + 1)
-            condition = self.head.condition(code[one], mouth[one], eyes[one])
-            layer = render_head(self.head, kernels, camera, Pose(rotation[frame], translation[frame]), condition)
+            condition = tracked_condition(self.head, self.track, frame, code[one], mouth[one])
+            layer = render_head(self.head, kernels, camera, tracked_pose(self.track, frame), condition)
             whole = put_over(layer, torch.from_numpy(true.behind).float() / 255)
             return (whole.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 

@@ -305,9 +305,10 @@ def held_out_psnr_db(given: Any, head: Path, device: str) -> float:  # noqa: ANN
     import torch
 
     from radnerf.kernels import get_backend
-    from radnerf.portrait import Pose, put_over, render_head
+    from radnerf.portrait import put_over, render_head
     from stages.formats import AudioFeatures, Track
     from stages.head_file import load_head
+    from stages.tracked_moment import tracked_condition, tracked_pose
     from stages.training_data import LayerFiles, LayerReader, camera_of, first_held_out
 
     place = torch.device(device)
@@ -320,9 +321,8 @@ def held_out_psnr_db(given: Any, head: Path, device: str) -> float:  # noqa: ANN
     found = []
     for frame in range(first, count, max(1, (count - first) // 12)):
         code, mouth = model.hear(heard, torch.tensor([frame]))
-        condition = model.condition(code, mouth, torch.from_numpy(track.eye_open[frame : frame + 1]))
-        pose = Pose(torch.from_numpy(track.rotation[frame]), torch.from_numpy(track.translation[frame]))
-        layer = render_head(model, get_backend("auto", place), camera, pose, condition)
+        condition = tracked_condition(model, track, frame, code, mouth)
+        layer = render_head(model, get_backend("auto", place), camera, tracked_pose(track, frame), condition)
         pictures = reader.read(frame)
         seen = put_over(layer, torch.from_numpy(pictures.behind).float() / 255)
         found.append(psnr_db((seen.clamp(0, 1) * 255).round().numpy(), pictures.truth))

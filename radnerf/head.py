@@ -31,11 +31,16 @@ class Condition:
         audio: (B, A) float, audio code followed by the mouth shape.
         eye: (B, 1) float in [0, 1.5], how open the eyes are; 0 is shut.
         appearance: (B, C) float, per-frame code.
+        brow: (B, 1) float, mm, how far the brows are above their usual place.
+        bend: (B, X, Y, 2) float, cm, over the head's box: the way from what is seen to where it usually is, besides
+            what the warp knows of; None where nothing bends, as in all new frames.
     """
 
     audio: Tensor
     eye: Tensor
     appearance: Tensor
+    brow: Tensor
+    bend: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class HeadShape:
         appearance_code: Width of the per-frame code.
         mouth: The last so many columns of the audio condition are the mouth shape, which drives the warp.
         anchors: Landmarks whose measured motion is taken away first; 0 for the published form, without.
+        brows: Whether that motion goes with the brows too.
     """
 
     space: GridSpec
@@ -105,6 +111,7 @@ class HeadShape:
     appearance_code: int
     mouth: int = 0
     anchors: int = 0
+    brows: bool = False
 
 
 class HeadField(nn.Module):
@@ -127,7 +134,7 @@ class HeadField(nn.Module):
         super().__init__()
         self.shape = shape
         self.register_buffer("aabb", aabb.clone())
-        self.warp = FaceWarp(shape.anchors, shape.mouth + 1) if shape.anchors else None
+        self.warp = FaceWarp(shape.anchors, shape.mouth + 1 + shape.brows) if shape.anchors else None
         width = shape.hidden_width
         self.space = HashGrid(shape.space)
         self.audio_plane = HashGrid(shape.audio_plane)
@@ -141,9 +148,10 @@ class HeadField(nn.Module):
         self.colour_net = ConditionedMLP(16 + width // 2 - 1, shape.appearance_code, width, 3, layers=2)
 
     def _drive(self, condition: Condition) -> Tensor:
-        """What drives the warp, (B, mouth + 1): the mouth's shape and how open the eyes are."""
+        """What drives the warp, (B, mouth + 1 or 2): the mouth's shape, how open the eyes are, how high the brows."""
         first = condition.audio.shape[1] - self.shape.mouth
-        return torch.cat([condition.audio[:, first:], condition.eye], dim=1)
+        drives = [condition.audio[:, first:], condition.eye]
+        return torch.cat([*drives, condition.brow] if self.shape.brows else drives, dim=1)
 
     def density(self, points: Tensor, condition: Condition, membership: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Density and geometry feature of points.
@@ -158,8 +166,10 @@ class HeadField(nn.Module):
             geometry: (N, hidden_width / 2 - 1) float.
             motion: (N, 2) float in [-1, 1].
         """
+        frame = None if membership is None else membership.argmax(1)
+        if condition.bend is not None:
+            points = bend(points, condition.bend, self.aabb[:, :2], frame)
         if self.warp is not None:
-            frame = None if membership is None else membership.argmax(1)
             points = bend(points, self.warp.lattice(self._drive(condition)), self.warp.box, frame)
         unit = ((points - self.aabb[0]) / (self.aabb[1] - self.aabb[0])).clamp(0, 1)
         spatial = self.space(unit)
@@ -199,7 +209,7 @@ class HeadField(nn.Module):
         """The field as it is during one frame, for the fused kernels.
 
         Args:
-            condition: Of the one frame.
+            condition: Of the one frame, which bends nothing.
 
         Returns:
             The field with the condition folded in; it shares the tables' memory.

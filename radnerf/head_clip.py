@@ -26,6 +26,7 @@ class Clip:
         rotation: (N, 3, 3) float32, head to camera.
         translation: (N, 3) float32, cm, head to camera.
         eye: (N,) float32 in [0, 1.5].
+        brow: (N,) float32, mm, how far the brows are above their usual place.
         mouth: (N, M) float32, standardised mouth components.
         features: (T, C) float32, standardised audio features.
         head_box, mouth_box, eyes_box: (N, 4) int64, left, top, right, bottom in pixels; right and bottom excluded.
@@ -39,6 +40,7 @@ class Clip:
     rotation: Tensor
     translation: Tensor
     eye: Tensor
+    brow: Tensor
     mouth: Tensor
     features: Tensor
     head_box: Tensor
@@ -50,6 +52,10 @@ class Clip:
     def picture_bytes(self) -> int:
         """Memory that the pictures take."""
         return self.truth.nbytes + self.behind.nbytes + self.head.nbytes
+
+    def drives(self, mouth: int) -> Tensor:
+        """What drives the face in each frame, (N, mouth + 2) float32: the mouth's first components, eyes, brows."""
+        return torch.cat([self.mouth[:, :mouth], self.eye[:, None], self.brow[:, None]], dim=1)
 
     def to(self, device: torch.device, *, pictures: bool) -> Clip:
         """The clip on a device.
@@ -71,6 +77,7 @@ class Clip:
             rotation=self.rotation.to(device),
             translation=self.translation.to(device),
             eye=self.eye.to(device),
+            brow=self.brow.to(device),
             mouth=self.mouth.to(device),
             features=self.features.to(device),
             head_box=self.head_box.to(device),
@@ -93,6 +100,7 @@ class HeadSchedule:
         error_share: Share of the rays drawn where the error last was.
         grid_rate, network_rate: Adam's rates at the start.
         pose_rate: The same, of corrections of the training frames' poses; 0 corrects none.
+        bend_rate: The same, of what moves in single training frames; 0 bends none.
         attention_gain: The audio net's attention's rate over ``network_rate``.
         ema_decay: Of the averaged weights.
         entropy_weight, still_weight, mask_weight: Of the loss's terms; the second one rises from 0.
@@ -112,6 +120,7 @@ class HeadSchedule:
     grid_rate: float
     network_rate: float
     pose_rate: float
+    bend_rate: float
     attention_gain: float
     ema_decay: float
     entropy_weight: float

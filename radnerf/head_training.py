@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from radnerf.descent import Descent
 from radnerf.devices import pick_precision, pictures_fit
+from radnerf.frame_bend import FrameBend
 from radnerf.head import Condition
 from radnerf.head_clip import Clip, HeadSchedule
 from radnerf.head_draws import Draw, Drawer
@@ -112,6 +113,10 @@ class HeadTrainer:
         self.corrections = pose_correction(clip, model.shape.mouth) if schedule.pose_rate else None
         if self.corrections is not None:
             groups.append({"params": [self.corrections.shift], "lr": schedule.pose_rate})
+        bends = schedule.bend_rate > 0 and model.shape.backbone != "nerf"
+        self.bend = FrameBend(clip.train, clip.drives(model.shape.mouth)).to(self.device) if bends else None
+        if self.bend is not None:
+            groups.append({"params": [self.bend.shift], "lr": schedule.bend_rate})
         averaged = [value for _, value in trained]
         scaled = precision == torch.float16
         self.descent = Descent(groups, averaged, schedule.ema_decay, scaled=scaled, label="head")
@@ -196,15 +201,24 @@ class HeadTrainer:
         coded: Tensor = code
         return coded
 
-    def _conditions(self, draw: Draw) -> Condition:
-        """Conditions of training frames: the measured mouth drives, the audio code is hidden now and then."""
+    def _conditions(self, draw: Draw) -> tuple[Condition, Tensor]:
+        """Conditions of training frames: the measured mouth drives, the audio code is hidden now and then.
+
+        Returns:
+            The conditions, and the penalty for how much they bend.
+        """
         frames = draw.frames
         mouth = self.clip.mouth[frames][:, : self.model.shape.mouth]
         position = torch.searchsorted(self.clip.train, frames)
-        condition = self.model.condition(self._hear(frames) * draw.kept, mouth, self.clip.eye[frames], position)
+        code, eye, brow = self._hear(frames) * draw.kept, self.clip.eye[frames], self.clip.brow[frames]
+        condition = self.model.condition(code, mouth, eye, position, brow=brow)
         # New frames have the mean code: what moves must not hide in the frames' own ones.
         mean = self.model.appearance.mean(0, keepdim=True)
-        return Condition(condition.audio, condition.eye, torch.where(draw.own, condition.appearance, mean))
+        condition = dataclasses.replace(condition, appearance=torch.where(draw.own, condition.appearance, mean))
+        if self.bend is None:
+            return condition, mean.new_zeros(())
+        bend, penalty = self.bend(frames)
+        return dataclasses.replace(condition, bend=bend), penalty
 
     def _poses(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotations (B, 3, 3) and translations (B, 3) of frames, corrected where that is learnt, and its penalty."""
@@ -216,24 +230,29 @@ class HeadTrainer:
 
     def _seen(
         self, draw: Draw, rays: tuple[Tensor, Tensor], membership: Tensor | None, room: int | None
-    ) -> list[RayColours]:
-        """What each field sees along the draw's rays, with room for so many samples; None for as much as is needed."""
-        model, kernels, condition = self.model, self.kernels, self._conditions(draw)
+    ) -> tuple[list[RayColours], Tensor]:
+        """What each field sees along the draw's rays, with room for so many samples; None for as much as is needed.
+
+        Returns:
+            What is seen, and the penalty for how much the frames bend.
+        """
+        model, kernels = self.model, self.kernels
+        condition, penalty = self._conditions(draw)
         if room is None or model.shape.backbone == "nerf":
-            return model.render(kernels, rays, condition, membership, draw.jitter)
+            return model.render(kernels, rays, condition, membership, draw.jitter), penalty
         region = dataclasses.replace(model.region, room=room)
-        return [render_rays(model.fields[0], kernels, region, rays, condition, membership, draw.jitter)]
+        return [render_rays(model.fields[0], kernels, region, rays, condition, membership, draw.jitter)], penalty
 
     def _ray_loss(self, draw: Draw) -> tuple[Tensor, StepReport]:
         """Photometric and regularising terms on rays of a few frames."""
         clip, schedule = self.clip, self.schedule
         count, each = draw.pixels.shape[:2]
-        rotation, translation, penalty = self._poses(draw.frames)
+        rotation, translation, turned = self._poses(draw.frames)
         origins, directions = clip.camera.rays(rotation[:, None], translation[:, None], draw.pixels)
         truth, behind = draw.truth.float() / 255, draw.behind.float() / 255
         membership = torch.eye(count, device=self.device)[:, None].expand(-1, each, -1).reshape(-1, count)
         rays = origins.flatten(0, 1), directions.flatten(0, 1)
-        seen = self._seen(draw, rays, membership, self._room)
+        seen, bent = self._seen(draw, rays, membership, self._room)
         final = seen[-1]
         if self.model.shape.backbone != "nerf" and self.step_number < schedule.steps:
             self.visibility.observe(final.points, final.weights.detach())
@@ -242,7 +261,7 @@ class HeadTrainer:
         pictures = [over(one.image, one.alpha, behind) for one in seen]
         errors = [functional.mse_loss(picture, truth) for picture in pictures]
         self._note_errors(draw, pictures[-1].detach() - truth)
-        loss = torch.stack(errors).sum() + self._regularisers(final, draw) + penalty
+        loss = torch.stack(errors).sum() + self._regularisers(final, draw) + turned + bent
         return loss, step_report(loss, errors[-1], final.samples / len(truth))
 
     def _note_errors(self, draw: Draw, difference: Tensor) -> None:
@@ -280,14 +299,15 @@ class HeadTrainer:
         rays = clip.camera.rays(rotation[0], translation[0], draw.pixels[0])
         truth, behind = draw.truth.float() / 255, draw.behind.float() / 255
         room = None if self._room is None else len(truth) * self.model.shape.samples_per_ray
-        seen = self._seen(draw, rays, None, room)[-1]
-        picture = over(seen.image, seen.alpha, behind)
+        seen, bent = self._seen(draw, rays, None, room)
+        final = seen[-1]
+        picture = over(final.image, final.alpha, behind)
         mse = functional.mse_loss(picture, truth)
         distance = self.perceptual(
             picture.T.reshape(3, side_px, side_px).clamp(0, 1), truth.T.reshape(3, side_px, side_px).contiguous()
         )
-        loss = mse + self.schedule.lips_weight * distance
-        return loss, step_report(loss, mse, seen.samples / len(truth))
+        loss = mse + self.schedule.lips_weight * distance + bent
+        return loss, step_report(loss, mse, final.samples / len(truth))
 
     def _update_region(self, frames: Tensor) -> None:
         """Look where the density is, over random mouths and eyes, and keep the cells that anybody sees."""
@@ -295,7 +315,7 @@ class HeadTrainer:
         field = model.fields[0]
         with torch.no_grad():
             mouth = clip.mouth[frames][:, : model.shape.mouth]
-            condition = model.condition(self._hear(frames), mouth, clip.eye[frames])
+            condition = model.condition(self._hear(frames), mouth, clip.eye[frames], brow=clip.brow[frames])
 
         def density(points: Tensor) -> Tensor:
             which = torch.randint(len(frames), (len(points),), generator=self.place_generator, device=self.device)
@@ -325,6 +345,7 @@ class HeadTrainer:
             "visibility": self.visibility.state_dict(),
             "errors": self.drawer.errors.state_dict(),
             "corrections": None if self.corrections is None else self.corrections.state_dict(),
+            "bend": None if self.bend is None else self.bend.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -339,5 +360,7 @@ class HeadTrainer:
         self.drawer.errors.load_state_dict(state["errors"])
         if self.corrections is not None:
             self.corrections.load_state_dict(state["corrections"])
+        if self.bend is not None:
+            self.bend.load_state_dict(state["bend"])
         if self._room is not None:
             self._room = self._most_room

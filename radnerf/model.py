@@ -38,6 +38,7 @@ class ModelShape:
         samples_per_ray: At most so many samples a ray.
         min_step_cm: Finest spacing of samples.
         warp_anchors: Landmarks whose measured motion is taken away before the field is asked; 0 for none.
+        warp_brows: Whether that motion goes with the brows too; heads from before brows were measured have none.
         net_features: Leading columns of the features that the audio net and the kernel ear hear, the linear ear hears
             all; 0 for all.
         kernel_frames: Frames that the kernel ear keeps; 0 for no such ear.
@@ -60,6 +61,7 @@ class ModelShape:
     net_features: int = 0
     kernel_frames: int = 0
     further_nets: int = 0
+    warp_brows: bool = False
 
 
 class HeadModel(nn.Module):
@@ -119,6 +121,7 @@ class HeadModel(nn.Module):
                 shape.appearance_code,
                 shape.mouth,
                 shape.warp_anchors,
+                shape.warp_brows,
             )
             self.fields = nn.ModuleList([HeadField(sizes, aabb)])
         self.register_buffer("feature_mean", torch.zeros(shape.features))
@@ -208,7 +211,15 @@ class HeadModel(nn.Module):
             code = self.closed_code + follows * (code - self.closed_code)
         return code, mouth
 
-    def condition(self, code: Tensor, mouth: Tensor, eye: Tensor, appearance: Tensor | None = None) -> Condition:
+    def condition(
+        self,
+        code: Tensor,
+        mouth: Tensor,
+        eye: Tensor,
+        appearance: Tensor | None = None,
+        *,
+        brow: Tensor | None = None,
+    ) -> Condition:
         """Put a frame's condition together.
 
         Args:
@@ -216,6 +227,7 @@ class HeadModel(nn.Module):
             mouth: (B, M) float, mouth components.
             eye: (B,) float in [0, 1.5].
             appearance: (B,) int64, training frames whose codes are used; the mean code when None.
+            brow: (B,) float, mm above their usual place; there when None.
 
         Returns:
             The condition of B frames.
@@ -225,7 +237,9 @@ class HeadModel(nn.Module):
             codes = self.appearance.mean(0, keepdim=True).expand(len(eye), -1)
         else:
             codes = self.appearance[appearance.to(device)]
-        return Condition(torch.cat([code.to(device), mouth.to(device)], dim=1), eye[:, None].to(device), codes)
+        audio = torch.cat([code.to(device), mouth.to(device)], dim=1)
+        brow = torch.zeros_like(eye) if brow is None else brow
+        return Condition(audio, eye[:, None].to(device), codes, brow[:, None].to(device))
 
     def render(
         self,

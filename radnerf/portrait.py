@@ -17,18 +17,20 @@ from radnerf.torso import COORDINATE_BANDS, MAX_OFFSET, TorsoModel
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a head is.
+    """Where a head is, and how it holds its brows.
 
     Attributes:
         rotation: (3, 3) float32, head to camera.
         translation: (3,) float32, cm.
         clip_frame: The frame of the subject's own clip that the pose was measured in, or a place between two
             frames; the body's sway comes with it. None where there is no such frame.
+        brow_mm: How far the brows are above their usual place.
     """
 
     rotation: Tensor
     translation: Tensor
     clip_frame: float | None = None
+    brow_mm: float = 0.0
 
 
 def render_head(head: HeadModel, kernels: Backend, camera: Camera, pose: Pose, condition: Condition) -> Tensor:

@@ -38,7 +38,7 @@ class PoseCorrection(nn.Module):
 
         Args:
             train_frames: (F,) int64.
-            drives: (N, D) float, each frame's driving numbers: mouth and eyes.
+            drives: (N, D) float, each frame's driving numbers: mouth, eyes and brows.
         """
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(len(drives), 6))
@@ -81,6 +81,5 @@ class PoseCorrection(nn.Module):
 
 
 def pose_correction(clip: Clip, mouth: int) -> PoseCorrection:
-    """Corrections of a clip's poses, kept apart from so many components of the mouth and from the eyes."""
-    drives = torch.cat([clip.mouth[:, :mouth], clip.eye[:, None]], dim=1)
-    return PoseCorrection(clip.train, drives).to(clip.train.device)
+    """Corrections of a clip's poses, kept apart from so many components of the mouth, from eyes and from brows."""
+    return PoseCorrection(clip.train, clip.drives(mouth)).to(clip.train.device)

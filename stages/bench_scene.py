@@ -26,6 +26,7 @@ from stages.formats import AudioFeatures, Track
 from stages.frame_queue import Frame, Pending
 from stages.head_file import load_head
 from stages.torso_file import load_torso
+from stages.tracked_moment import tracked_condition, tracked_pose
 from stages.training_data import camera_of
 from stages.workspace import Workspace
 
@@ -76,14 +77,11 @@ class Scene:
 
     def condition(self, offset: int, code: Tensor, mouth: Tensor) -> Condition:
         """The condition of a frame near the measured one."""
-        frame = self.frame(offset)
-        return self.shown.condition(code, mouth, torch.from_numpy(self.track.eye_open[frame : frame + 1]))
+        return tracked_condition(self.shown, self.track, self.frame(offset), code, mouth)
 
     def pose(self, offset: int = 0) -> Pose:
         """The pose of a frame near the measured one."""
-        frame = self.frame(offset)
-        rotation, translation = self.track.rotation[frame], self.track.translation[frame]
-        return Pose(torch.from_numpy(rotation), torch.from_numpy(translation), frame)
+        return tracked_pose(self.track, self.frame(offset))
 
     def picture(self, condition: Condition, offset: int = 0) -> Frame:
         """A finished frame as speaking makes it, (S, S, 3) uint8 RGB."""

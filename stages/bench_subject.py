@@ -32,7 +32,7 @@ from stages.settings import AudioSettings, HeadSettings, TorsoSettings
 from stages.settings_reading import to_mapping
 from stages.torso_file import load_torso
 from stages.user_folders import cache_folder
-from stages.vision.face_measures import LIP_INDICES, OUTER_EYE_CORNERS
+from stages.vision.face_measures import BROWS, LIP_INDICES, OUTER_EYE_CORNERS
 from stages.vision.images import encode_jpeg, encode_png
 from stages.workspace import Workspace
 
@@ -215,6 +215,7 @@ def _track(
     measures = np.array([lip_measures_cm(face) for face in landmarks_cm])
     eyes = landmarks_cm[:, OUTER_EYE_CORNERS]
     unit = np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1)
+    brows_cm = landmarks_cm[:, list(BROWS), 1].mean(axis=1)
     return Track(
         rotation=np.stack([rotation for rotation, _ in poses]).astype(np.float32),
         translation=np.stack([translation for _, translation in poses]).astype(np.float32),
@@ -230,4 +231,5 @@ def _track(
         centre_y_px=SIZE_PX / 2,
         reprojection_rms_px=0.0,
         size_px=SIZE_PX,
+        brow_mm=(10 * (brows_cm - np.median(brows_cm))).astype(np.float32),
     )

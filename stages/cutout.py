@@ -70,8 +70,8 @@ class Figure:
         Returns:
             (S, S, 4) float in [0, 1]: rgb premultiplied by alpha, and alpha.
         """
-        condition = self.head.condition(code, mouth, torch.tensor([self.performance.eye(index)]))
-        pose = self.performance.pose(index)
+        pose, eye = self.performance.pose(index), torch.tensor([self.performance.eye(index)])
+        condition = self.head.condition(code, mouth, eye, brow=torch.tensor([pose.brow_mm]))
         torso = self.torso.render(self.camera, pose.rotation, pose.translation, pose.clip_frame).cpu()
         turned = Pose(pose.rotation @ self.turn, pose.translation)
         head = render_head(self.head, self.kernels, self.camera, turned, condition)

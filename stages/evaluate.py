@@ -22,7 +22,7 @@ from radnerf.kernels.protocol import Backend
 from radnerf.metrics import psnr, ssim
 from radnerf.model import HeadModel
 from radnerf.perceptual import Lpips
-from radnerf.portrait import Pose, put_over, render_head
+from radnerf.portrait import put_over, render_head
 from radnerf.torso import TorsoModel
 from stages import progress
 from stages.archive import frame_name
@@ -37,6 +37,7 @@ from stages.hearing import check_heard, hear, open_features
 from stages.perceptual import load_perceptual
 from stages.settings import EvaluateSettings
 from stages.torso_file import load_torso
+from stages.tracked_moment import tracked_condition, tracked_pose
 from stages.training_data import LayerFiles, LayerReader, camera_of, first_held_out, mouth_boxes
 from stages.vision.images import Rgb, encode_png
 from stages.workspace import Workspace
@@ -191,15 +192,14 @@ class _Portrait:
         self._heard, self._first = heard, first
 
     def condition(self, frame: int) -> Condition:
-        """Sound alone for the mouth, the track for the eyes, as papers do; the mean appearance."""
+        """Sound alone for the mouth, the track for eyes and brows, as papers do; the mean appearance."""
         place = slice(frame - self._first, frame - self._first + 1)
-        eye = torch.from_numpy(self.track.eye_open[frame : frame + 1])
-        return self.head.condition(self._heard[0][place], self._heard[1][place], eye)
+        return tracked_condition(self.head, self.track, frame, self._heard[0][place], self._heard[1][place])
 
     def render(self, frame: int, size_px: int, behind: Rgb, background: Rgb) -> tuple[Rgb, Rgb]:
         """A frame in both modes, (S, S, 3) uint8 each."""
         camera = self.camera.scaled(size_px)
-        pose = Pose(torch.from_numpy(self.track.rotation[frame]), torch.from_numpy(self.track.translation[frame]))
+        pose = tracked_pose(self.track, frame)
         layer = render_head(self.head, self.kernels, camera, pose, self.condition(frame))
         torso = put_over(self.torso.render(camera, pose.rotation, pose.translation, frame), _floats(background))
         return _bytes(put_over(layer, _floats(behind))), _bytes(put_over(layer, torso))

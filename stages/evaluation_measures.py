@@ -16,6 +16,7 @@ from stages.formats import Track
 from stages.vision.canonical_face import vertices_cm
 from stages.vision.face_measures import (
     LIP_INDICES,
+    brow_raise_mm,
     compare_blinks,
     eye_openness,
     find_blinks,
@@ -38,6 +39,8 @@ FACE_FIGURES = (
     "blink_r",
     "blinks_missed",
     "blinks_invented",
+    "brow_r",
+    "brow_gain",
     "jitter_ratio",
 )
 """What ``face_figures`` gives."""
@@ -130,9 +133,9 @@ def face_figures(rendered: Reading, truth: Reading, track: Track, camera: Camera
     ours, theirs = rendered.at(both), truth.at(both)
     pinhole = Pinhole(camera.focal_px, camera.centre_x_px, camera.centre_y_px)
     face_cm = vertices_cm + track.shape_offset_cm
-    rotation, translation = track.rotation[both], track.translation[both]
-    our_mouth = measure_mouth(ours, rotation, translation, pinhole, face_cm)
-    their_mouth = measure_mouth(theirs, rotation, translation, pinhole, face_cm)
+    placed = track.rotation[both], track.translation[both], pinhole, face_cm
+    our_mouth, their_mouth = (measure_mouth(points, *placed) for points in (ours, theirs))
+    our_brows, their_brows = (brow_raise_mm(points, *placed) for points in (ours, theirs))
     open_ratio = open_eye_ratio(theirs)
     our_eyes, their_eyes = (eye_openness(points, open_ratio) for points in (ours, theirs))
     our_blinks, their_blinks = (both[find_blinks(eyes)] for eyes in (our_eyes, their_eyes))
@@ -145,6 +148,8 @@ def face_figures(rendered: Reading, truth: Reading, track: Track, camera: Camera
         amplitude_gain(our_mouth.width, their_mouth.width),
         correlation(our_eyes, their_eyes),
         *compare_blinks(our_blinks, their_blinks),
+        correlation(our_brows, their_brows),
+        amplitude_gain(our_brows, their_brows),
         jitter_ratio(noses[0], noses[1], both),
     )
     return dict(zip(FACE_FIGURES, values, strict=True))

@@ -183,7 +183,7 @@ class Landmarks(_Arrays):
 
 @dataclass(frozen=True)
 class Track(_Arrays):
-    """Camera, head pose, eyes and mouth of every frame.
+    """Camera, head pose, eyes, brows and mouth of every frame.
 
     Attributes:
         rotation: (N, 3, 3) float32, head to camera (OpenCV axes: x right, y down, z forward).
@@ -200,6 +200,8 @@ class Track(_Arrays):
         focal_px, centre_x_px, centre_y_px: The one camera, in pixels of the prepared frame.
         reprojection_rms_px: Root mean square over rigid landmarks and frames.
         size_px: Side of the prepared frames.
+        brow_mm: (N,) float32, how far the brows are above their usual place in the head's frame; 0 throughout where
+            nobody looked.
     """
 
     SCHEMA: ClassVar[dict[str, tuple[str, Shape]]] = {
@@ -212,6 +214,7 @@ class Track(_Arrays):
         "tracked": ("bool", ("N",)),
         "blinks": ("int64", ("B",)),
         "shape_offset_cm": ("float32", (468, 3)),
+        "brow_mm": ("float32", ("N",)),
     }
 
     rotation: npt.NDArray[np.float32]
@@ -228,6 +231,13 @@ class Track(_Arrays):
     centre_y_px: float
     reprojection_rms_px: float
     size_px: int
+    brow_mm: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def __post_init__(self) -> None:
+        """Check the arrays; a track from before brows were measured has none, and counts as never raising them."""
+        if not self.brow_mm.size:
+            object.__setattr__(self, "brow_mm", np.zeros(len(self.tracked), np.float32))
+        super().__post_init__()
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,7 @@ def _model_shape(
         samples_per_ray=settings.samples_per_ray,
         min_step_cm=max(0.05, 1.4 * distance / camera.focal_px),
         warp_anchors=len(vertices_cm) if warped else 0,
+        warp_brows=warped,
     )
 
 
@@ -234,6 +235,7 @@ def _schedule(settings: HeadSettings) -> HeadSchedule:
         grid_rate=settings.grid_rate,
         network_rate=settings.network_rate,
         pose_rate=settings.pose_rate,
+        bend_rate=settings.bend_rate,
         attention_gain=settings.attention_gain,
         ema_decay=settings.ema_decay,
         entropy_weight=settings.entropy_weight,
@@ -284,6 +286,7 @@ def _clip(
         rotation=torch.from_numpy(track.rotation),
         translation=torch.from_numpy(track.translation),
         eye=torch.from_numpy(track.eye_open),
+        brow=torch.from_numpy(track.brow_mm),
         mouth=mouth,
         features=features,
         head_box=boxes,

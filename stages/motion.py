@@ -26,6 +26,7 @@ CALM = 0.25
 
 _BRIDGED = 9  # frames: a rest shorter than twice this does not slow the head
 _GATE_SIGMA = 6.0  # frames
+_BROW_SIGMA = 1.0  # frames; what is faster is the measuring's noise
 _NOSE_CM = (0.0, 0.0, 6.0)
 
 
@@ -37,16 +38,18 @@ class Motion:
         rotation: (K, 3, 3) float32, head to camera.
         translation: (K, 3) float32, cm.
         eye_open: (K,) float32 in [0, 1.5].
+        brow_mm: (K,) float32, how far the brows are above their usual place.
         first: The first one's number in the subject's own clip; None for frames of another's.
     """
 
     rotation: NDArray[np.float32]
     translation: NDArray[np.float32]
     eye_open: NDArray[np.float32]
+    brow_mm: NDArray[np.float32]
     first: int | None = None
 
     def pose(self, place: float) -> Pose:
-        """Where the head is at a place in [0, K - 1]: interpolated on the sphere (slerp) between two frames."""
+        """How the head is held at a place in [0, K - 1]: interpolated (slerp, for the turn) between two frames."""
         before = min(int(place), len(self.eye_open) - 1)
         share = place - before
         rotation, translation = self.rotation[before], self.translation[before]
@@ -55,8 +58,9 @@ class Motion:
             turned = Rotation.from_rotvec(share * step.as_rotvec()).as_matrix() @ rotation
             rotation = turned.astype(np.float32)
             translation = ((1 - share) * translation + share * self.translation[before + 1]).astype(np.float32)
+        brow_mm = float(np.interp(place, np.arange(len(self.brow_mm)), self.brow_mm))
         clip_place = None if self.first is None else self.first + place
-        return Pose(torch.from_numpy(rotation), torch.from_numpy(translation), clip_place)
+        return Pose(torch.from_numpy(rotation), torch.from_numpy(translation), clip_place, brow_mm)
 
 
 @dataclass(frozen=True)
@@ -230,7 +234,7 @@ def borrowed_motion(track: Track, other: Track) -> Motion:
     rotation, translation = mean_pose(source)
     turned = own_rotation @ rotation.T @ source.rotation.astype(np.float64)
     shifted = own_translation + source.translation - translation
-    return Motion(turned.astype(np.float32), shifted.astype(np.float32), source.eye_open)
+    return Motion(turned.astype(np.float32), shifted.astype(np.float32), source.eye_open, source.brow_mm)
 
 
 def mean_pose(motion: Motion) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -255,4 +259,5 @@ def _stretch(track: Track, frames: int) -> Motion:
         # The track's poses pass smoothly over gaps: better these than the same instant again and again.
         seen = np.flatnonzero(tracked)
         first, last = int(seen[0]), int(seen[-1]) + 1
-    return Motion(track.rotation[first:last], track.translation[first:last], track.eye_open[first:last], first)
+    brow_mm = gaussian_filter1d(track.brow_mm[first:last], _BROW_SIGMA, mode="nearest")
+    return Motion(track.rotation[first:last], track.translation[first:last], track.eye_open[first:last], brow_mm, first)

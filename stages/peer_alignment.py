@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from stages.errors import BadInput
 from stages.formats import Landmarks, Track
 from stages.vision.canonical_face import rigid_weights, vertices_cm
-from stages.vision.face_measures import eye_openness, find_blinks, lift, measure_mouth, open_eye_ratio
+from stages.vision.face_measures import brow_raise_mm, eye_openness, find_blinks, lift, measure_mouth, open_eye_ratio
 from stages.vision.reprojection import Pinhole, project
 
 Floats = NDArray[np.float64]
@@ -123,6 +123,7 @@ def measured_track(
         centre_y_px=float(camera.centre_y_px),
         reprojection_rms_px=round(float(np.sqrt((misses**2).sum(-1).mean())), 6),
         size_px=int(landmarks.size_px),
+        brow_mm=_bridged(brow_raise_mm(seen, *poses, camera, face_cm), tracked),
     )
 
 

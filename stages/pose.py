@@ -16,7 +16,7 @@ from stages.settings import PoseSettings
 from stages.vision import canonical_face
 from stages.vision.bundle_adjustment import Adjustment, adjust
 from stages.vision.clip import count_frames
-from stages.vision.face_measures import eye_openness, find_blinks, measure_mouth, open_eye_ratio
+from stages.vision.face_measures import brow_raise_mm, eye_openness, find_blinks, measure_mouth, open_eye_ratio
 from stages.vision.surface_refinement import refine
 
 HOPELESS_RMS = 3.0 / 512
@@ -90,13 +90,9 @@ def solve_track(landmarks: Landmarks, settings: PoseSettings, frames: Path | Non
     tracked = adjustment.tracked
     seen = landmarks.points[tracked]
     eyes = eye_openness(seen, open_eye_ratio(seen))
-    mouth = measure_mouth(
-        seen,
-        adjustment.rotation[tracked],
-        adjustment.translation[tracked],
-        adjustment.camera,
-        canonical_face.vertices_cm + adjustment.shape_offset_cm,
-    )
+    face_cm = canonical_face.vertices_cm + adjustment.shape_offset_cm
+    placed = adjustment.rotation[tracked], adjustment.translation[tracked], adjustment.camera, face_cm
+    mouth = measure_mouth(seen, *placed)
     eye_open = _bridged(eyes, tracked)
     # Rounded far below what landmarks tell: a solver's last bits differ with the number of its threads.
     return Track(
@@ -114,6 +110,7 @@ def solve_track(landmarks: Landmarks, settings: PoseSettings, frames: Path | Non
         centre_y_px=float(adjustment.camera.centre_y_px),
         reprojection_rms_px=round(adjustment.rms_px, 6),
         size_px=int(landmarks.size_px),
+        brow_mm=_bridged(brow_raise_mm(seen, *placed), tracked),
     )
 
 

@@ -48,10 +48,12 @@ _FIGURES: dict[str, tuple[tuple[str, str, int, str], ...]] = {
         ("lip_width_gain", "Width, amplitude", 3, "1 moves as far as the truth, less is too little"),
         ("lmd_px", "Lip landmarks’ distance (px)", 3, "lower is better; at the size at which faces were read"),
     ),
-    "Eyes and head": (
+    "Eyes, brows and head": (
         ("blink_r", "Eye openness, correlation", 3, "1 moves with the truth; says little where nobody blinks"),
         ("blinks_missed", "Blinks missed", 0, "of those read in the true pictures"),
         ("blinks_invented", "Blinks invented", 0, "read in the rendered pictures alone"),
+        ("brow_r", "Brows’ height, correlation", 3, "1 moves with the truth; says little where they hardly move"),
+        ("brow_gain", "Brows’ height, amplitude", 3, "1 moves as far as the truth, less is too little"),
         ("jitter_ratio", "Jitter, rendered over true", 3, "1 trembles as much as the truth, less is calmer"),
     ),
 }

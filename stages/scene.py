@@ -50,7 +50,7 @@ class Scene:
         Returns:
             (S, S, 3) uint8 RGB, or what waits for it.
         """
-        condition = self.head.condition(code, mouth, torch.tensor([eye]))
+        condition = self.head.condition(code, mouth, torch.tensor([eye]), brow=torch.tensor([pose.brow_mm]))
         turned = Pose(pose.rotation @ turn, pose.translation)
         if self.painter is not None:
             return self.painter.paint(turned, pose, condition)

@@ -117,6 +117,8 @@ class HeadSettings:
         error_share: Share of the rays drawn where the error last was, over all frames: outline, hair, teeth.
         grid_rate, network_rate: Learning rates at the start; both fall to a tenth.
         pose_rate: The same, of small corrections of the training frames' poses; 0 takes them as they were measured.
+        bend_rate: The same, of what moves in single frames and nothing measured explains, as long hair does; with 0 the
+            field blurs it.
         attention_gain: The audio attention's rate over ``network_rate``.
         ema_decay: Of the averaged weights that are kept.
         entropy_weight: Of the accumulated alpha's entropy.
@@ -157,6 +159,7 @@ class HeadSettings:
     grid_rate: float = 3e-2
     network_rate: float = 2e-3
     pose_rate: float = 1e-4
+    bend_rate: float = 5e-3
     attention_gain: float = 5.0
     ema_decay: float = 0.99
     entropy_weight: float = 1e-4
@@ -285,7 +288,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "head": {"size_px": 512, "levels": 16, "features_per_level": 2, "max_resolution": 2048,
                  "audio_base_resolution": 16, "audio_max_resolution": 2048, "occupancy_resolution": 128,
                  "steps": 200_000, "lips_steps": 50_000, "rays": 65_536, "grid_rate": 5e-3, "network_rate": 5e-4,
-                 "pose_rate": 2.5e-5, "ema_decay": 0.995, "checkpoint_every_s": 300.0},
+                 "pose_rate": 2.5e-5, "bend_rate": 1.25e-3, "ema_decay": 0.995, "checkpoint_every_s": 300.0},
         "torso": {"size_px": 512, "levels": 16, "features_per_level": 2, "log2_entries": 16, "max_resolution": 2048,
                   "hidden_width": 64, "steps": 200_000, "pixels": 65_536, "grid_rate": 5e-3, "network_rate": 5e-4,
                   "checkpoint_every_s": 300.0},
@@ -295,7 +298,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "head": {"size_px": 1024, "levels": 16, "features_per_level": 2, "log2_entries": 18, "max_resolution": 4096,
                  "audio_base_resolution": 16, "audio_max_resolution": 2048, "occupancy_resolution": 128,
                  "steps": 300_000, "lips_steps": 80_000, "rays": 65_536, "grid_rate": 5e-3, "network_rate": 5e-4,
-                 "pose_rate": 2.5e-5, "ema_decay": 0.995, "checkpoint_every_s": 300.0},
+                 "pose_rate": 2.5e-5, "bend_rate": 1.25e-3, "ema_decay": 0.995, "checkpoint_every_s": 300.0},
         "torso": {"size_px": 1024, "levels": 16, "features_per_level": 2, "log2_entries": 17, "max_resolution": 4096,
                   "hidden_width": 64, "steps": 200_000, "pixels": 65_536, "grid_rate": 5e-3, "network_rate": 5e-4,
                   "checkpoint_every_s": 300.0},
@@ -304,10 +307,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 """What each preset changes in the defaults, which are the draft's."""
 
 BASELINE: dict[str, dict[str, Any]] = {
-    preset: {"lips_steps": 0, "rays": 1024, "network_rate": 5e-4, "pose_rate": 0.0, "error_share": 0.0}
+    preset: {"lips_steps": 0, "rays": 1024, "network_rate": 5e-4, "pose_rate": 0.0, "bend_rate": 0.0,
+             "error_share": 0.0}
     for preset in ("standard", "full", "max")
 } | {
     "draft": {"steps": 120, "lips_steps": 0, "rays": 256, "frames_per_step": 1, "network_rate": 5e-4, "pose_rate": 0.0,
-              "error_share": 0.0},
+              "bend_rate": 0.0, "error_share": 0.0},
 }  # fmt: skip
 """What ``head.backbone: nerf`` changes in a preset: it takes 256 samples a ray, each through nine wide layers."""

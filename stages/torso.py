@@ -18,7 +18,7 @@ from radnerf.grid import GridSpec
 from radnerf.kernels import get_backend
 from radnerf.kernels.protocol import Backend
 from radnerf.model import HeadModel
-from radnerf.portrait import Pose, render_head, render_portrait
+from radnerf.portrait import render_head, render_portrait
 from radnerf.torso import TorsoModel, TorsoShape
 from radnerf.torso_training import TorsoClip, TorsoSchedule, TorsoTrainer, torso_mask
 from stages import progress
@@ -30,6 +30,7 @@ from stages.head_file import load_head
 from stages.settings import TorsoSettings
 from stages.settings_reading import to_mapping
 from stages.torso_file import save_torso
+from stages.tracked_moment import tracked_condition, tracked_pose
 from stages.training_data import LayerFiles, LayerReader, PictureMaps, camera_of, first_held_out, picture_maps
 from stages.training_loop import Resumable, told, train
 from stages.vision.bending import body_sway
@@ -205,9 +206,8 @@ def _render_heads(
     pictures = torch.empty(len(frames), size, size, 4, dtype=torch.uint8)
     for slot, frame in enumerate(progress.track(frames.tolist(), "head under the torso", len(frames))):
         code, mouth = head.hear(heard, torch.tensor([frame]))
-        condition = head.condition(code, mouth, torch.from_numpy(track.eye_open[frame : frame + 1]))
-        pose = Pose(torch.from_numpy(track.rotation[frame]), torch.from_numpy(track.translation[frame]))
-        layer = render_head(head, kernels, camera, pose, condition)
+        condition = tracked_condition(head, track, frame, code, mouth)
+        layer = render_head(head, kernels, camera, tracked_pose(track, frame), condition)
         pictures[slot] = (layer * 255).round().to(torch.uint8)
     return pictures
 
@@ -229,8 +229,7 @@ def _write_preview(
     heard = head.standardised(torch.from_numpy(features.values))
     for frame in frames:
         code, mouth = head.hear(heard, torch.tensor([frame]))
-        condition = head.condition(code, mouth, torch.from_numpy(track.eye_open[frame : frame + 1]))
-        pose = Pose(clip.rotation[frame], clip.translation[frame], frame)
+        condition, pose = tracked_condition(head, track, frame, code, mouth), tracked_pose(track, frame)
         picture = render_portrait(head, torso, kernels, clip.camera, pose, condition, clip.background)
         rendered = (picture.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
         sheet.add(frame, {"truth": clip.truth[frame].numpy(), "composite": rendered})

@@ -31,7 +31,8 @@ from tests.tiny_subject import FRAMES, SIZE_PX, make_features, make_subject, mak
 
 KEYS = {
     "psnr_full", "psnr_head", "psnr_mouth", "ssim_full", "lpips_full", "lmd_px", "lip_opening_r", "lip_opening_gain",
-    "lip_width_r", "lip_width_gain", "blink_r", "blinks_missed", "blinks_invented", "jitter_ratio",
+    "lip_width_r", "lip_width_gain", "blink_r", "blinks_missed", "blinks_invented", "brow_r", "brow_gain",
+    "jitter_ratio",
 }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ BOX = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
 def small_head() -> tuple[HeadField, Condition]:
     torch.manual_seed(0)
     field = HeadField(HeadShape(SPACE, PLANE, 16, 5, 4), BOX)
-    return field, Condition(torch.randn(1, 5), torch.ones(1, 1), torch.zeros(1, 4))
+    return field, Condition(torch.randn(1, 5), torch.ones(1, 1), torch.zeros(1, 4), torch.zeros(1, 1))
 
 
 def test_interpolating_a_cube_is_counted_corner_by_corner() -> None:

@@ -37,6 +37,7 @@ def _condition(frames: int = 1, seed: int = 1) -> Condition:
         torch.randn(frames, 6, generator=generator),
         torch.rand(frames, 1, generator=generator),
         torch.randn(frames, 4, generator=generator),
+        torch.randn(frames, 1, generator=generator),
     )
 
 
@@ -69,7 +70,7 @@ def test_points_of_several_frames_see_each_its_own() -> None:
     which = torch.arange(50) % 3
     together = field(_points(), _directions(), condition, torch.nn.functional.one_hot(which, 3).float())
     for frame in range(3):
-        own = Condition(*(part[frame : frame + 1] for part in dataclasses.astuple(condition)))
+        own = Condition(*(part[frame : frame + 1] for part in dataclasses.astuple(condition)[:4]))
         alone = field(_points(), _directions(), own, None)
         mine = which == frame
         torch.testing.assert_close(together.sigma[mine], alone.sigma[mine])
@@ -117,7 +118,9 @@ def test_extreme_input_gives_finite_density_and_gradients(size: float) -> None:
     with torch.no_grad():
         for value in field.parameters():
             value.mul_(1 + size / 100)
-    condition = Condition(torch.full((1, 6), size), torch.full((1, 1), 1.5), torch.full((1, 4), -size))
+    condition = Condition(
+        torch.full((1, 6), size), torch.full((1, 1), 1.5), torch.full((1, 4), -size), torch.ones(1, 1)
+    )
     sample = field(_points(), _directions(), condition, None)
     assert bool((sample.sigma >= 0).all())
     assert sample.sigma.max().item() <= torch.tensor(MAX_LOG_DENSITY).exp() * 1.0001

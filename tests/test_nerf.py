@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -53,7 +55,7 @@ def _fields(seed: int = 0) -> list[NerfField]:
 
 
 def _condition(frames: int = 1) -> Condition:
-    return Condition(torch.randn(frames, 6), torch.ones(frames, 1), torch.zeros(frames, 4))
+    return Condition(torch.randn(frames, 6), torch.ones(frames, 1), torch.zeros(frames, 4), torch.zeros(frames, 1))
 
 
 def test_the_field_has_no_audio_coordinate_and_keeps_its_ranges() -> None:
@@ -98,7 +100,7 @@ def test_each_ray_sees_its_own_frame() -> None:
     with torch.no_grad():
         together = render_rays_hierarchical(coarse, fine, kernels, rays, condition, torch.eye(2)[which])[1]
         for frame in range(2):
-            own = Condition(condition.audio[frame][None], condition.eye[frame][None], condition.appearance[frame][None])
+            own = Condition(*(part[frame][None] for part in dataclasses.astuple(condition)[:4]))
             alone = render_rays_hierarchical(coarse, fine, kernels, rays, own, None)[1]
             mine = which == frame
             torch.testing.assert_close(together.image[mine], alone.image[mine], rtol=1e-3, atol=1e-5)

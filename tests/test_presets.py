@@ -50,6 +50,7 @@ def head_at(settings: HeadSettings) -> HeadTrainer:
         rotation=torch.from_numpy(track.rotation),
         translation=torch.from_numpy(track.translation),
         eye=torch.from_numpy(track.eye_open),
+        brow=torch.from_numpy(track.brow_mm),
         mouth=mouth_components(*measured, torch.ones(FRAMES, dtype=torch.bool), settings.mouth_components),
         features=(heard - heard.mean(0)) / heard.std(0),
         head_box=head_boxes(head),

@@ -71,7 +71,8 @@ def make_demo_video(output: Path, truth: Path, settings: DemoSettings) -> None:
             (x_cam = rotation @ x_head + translation_cm, a pinhole with the principal point in the middle):
             ``rotation`` (n, 3, 3) and ``translation_cm`` (n, 3) float64; ``focal_px`` and ``fps`` scalars;
             ``lip_opening_cm`` and ``lip_width_cm`` (n,) in the head, ``lip_opening_px`` and ``lip_width_px`` (n,)
-            in the picture (landmarks 13 to 14 and 61 to 291); ``eye_openness`` (n,) in [0, 1];
+            in the picture (landmarks 13 to 14 and 61 to 291); ``eye_openness`` (n,) in [0, 1]; ``brow`` (n,) in
+            [-1, 1], lowered to raised;
             ``blink_frames`` (b,) int64, the middle of each blink; ``landmarks_px`` (n, 468, 2) float64;
             ``classes`` (n, size, size) uint8: 0 background, 1 torso, 2 neck, 3 head with hair;
             ``background`` (size, size, 3) uint8 RGB, the empty room; ``phoneme_symbol`` (p,) text,
@@ -182,6 +183,7 @@ def _clip_truth(subject: Subject, motion: Motion, speech: Speech) -> dict[str, N
         "focal_px": np.array(FOCAL_SHARE * subject.size),
         "fps": np.array(FPS),
         "eye_openness": motion.eye_openness,
+        "brow": motion.brow,
         "blink_frames": motion.blink_frames,
         "background": subject.empty_room(),
         "phoneme_symbol": np.array([phoneme.symbol for phoneme in speech.phonemes]),

@@ -29,6 +29,7 @@ class Truth:
         rotation: (N, 3, 3), head to camera.
         lip_opening_cm, lip_width_cm: (N,), in the head.
         eye_openness: (N,) in [0, 1].
+        brow: (N,) in [-1, 1], lowered to raised.
         blink_frames: (B,) int64, the middle of each blink.
     """
 
@@ -37,6 +38,7 @@ class Truth:
     lip_opening_cm: Floats
     lip_width_cm: Floats
     eye_openness: Floats
+    brow: Floats
     blink_frames: NDArray[np.int64]
 
     @classmethod
@@ -46,7 +48,7 @@ class Truth:
         Raises:
             BadInput: The file is missing or none.
         """
-        names = ("rotation", "lip_opening_cm", "lip_width_cm", "eye_openness", "blink_frames")
+        names = ("rotation", "lip_opening_cm", "lip_width_cm", "eye_openness", "brow", "blink_frames")
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 return cls(path, *(stored[name] for name in names))

@@ -59,6 +59,10 @@ FACE_OVAL = np.array(
 )
 """(36,) the face's outline, from the forehead clockwise in the picture."""
 
+BROWS = (46, 53, 52, 65, 55, 70, 63, 105, 66, 107, 276, 283, 282, 295, 285, 300, 293, 334, 296, 336)
+"""The edges of both brows, below and above."""
+
+_MOST_BROW_MM = 15.0  # from their usual place: no face can do more
 _BLINK_DEPTH = 0.35  # below the neighbourhood, as a share of it
 _BLINK_NOISE = 4.0  # standard deviations of the open eye that the depth must exceed, within
 _BLINK_DEPTH_LIMIT = 0.6  # this depth, which always counts
@@ -190,6 +194,29 @@ def lift(pixels: Reals, depth_cm: Reals, rotation: Floats, translation: Floats, 
     along = (depth_cm - origin[..., 2]) / rays[..., 2]
     lifted: Floats = origin[..., :2] + along[..., None] * rays[..., :2]
     return lifted
+
+
+def brow_raise_mm(
+    points: Reals, rotation: Reals, translation: Reals, camera: Pinhole, face_cm: Reals
+) -> NDArray[np.float32]:
+    """How far the brows are above their usual place, the head's pose removed.
+
+    Args:
+        points: (N, 478, 2 or 3) landmarks in pixels, N at least 1.
+        rotation: (N, 3, 3), head to camera.
+        translation: (N, 3), cm, head to camera.
+        camera: The camera.
+        face_cm: (468, 3) this face in the head's frame.
+
+    Returns:
+        (N,) in [-15, 15] mm, the mean of both brows over their median.
+    """
+    brows = list(BROWS)
+    pixels, depth_cm = points[:, brows, :2].astype(np.float64), face_cm[brows, 2].astype(np.float64)
+    lifted = lift(pixels, depth_cm, rotation.astype(np.float64), translation.astype(np.float64), camera)
+    height_mm = 10 * lifted[..., 1].mean(axis=1)
+    raised = (height_mm - np.median(height_mm)).clip(-_MOST_BROW_MM, _MOST_BROW_MM)
+    return np.asarray(raised.round(4), np.float32)
 
 
 def measure_mouth(
