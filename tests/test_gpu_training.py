@@ -100,7 +100,8 @@ def _head_on_meta(trainer: HeadTrainer) -> None:
     trainer.visibility.to(META)
     values = [value for name, value in model.named_parameters() if not name.startswith("audio_net.")]
     assert trainer.corrections is not None
-    values += trainer.corrections.to(META).parameters()
+    assert trainer.bend is not None
+    values += [*trainer.corrections.to(META).parameters(), *trainer.bend.to(META).parameters()]
     trainer.descent = _moved_descent(trainer.descent, values, scaled=True)
     trainer.average, trainer.first_rates = trainer.descent.average, [0.01]
     trainer._room, trainer._most_samples = trainer._most_room, torch.zeros((), dtype=torch.int64, device=META)
@@ -111,14 +112,14 @@ def _head_on_meta(trainer: HeadTrainer) -> None:
 
 
 def _with_warp(model: HeadModel) -> HeadModel:
-    """A head whose lips' motion is taken away first."""
-    shape = dataclasses.replace(model.shape, warp_anchors=6)
+    """A head whose lips' and brows' motion is taken away first."""
+    shape = dataclasses.replace(model.shape, warp_anchors=6, warp_brows=True)
     model = HeadModel(shape, model.aabb)
     warp = model.fields[0].warp
     assert isinstance(warp, FaceWarp)
     generator = torch.Generator().manual_seed(0)
-    anchors, basis = torch.rand(6, 2, generator=generator), torch.rand(shape.mouth + 1, 6, 2, generator=generator)
-    warp.fit(anchors, basis, torch.zeros(shape.mouth + 1), torch.zeros(len(anchors)))
+    anchors, basis = torch.rand(6, 2, generator=generator), torch.rand(shape.mouth + 2, 6, 2, generator=generator)
+    warp.fit(anchors, basis, torch.zeros(shape.mouth + 2), torch.zeros(len(anchors)))
     return model
 
 
@@ -129,7 +130,9 @@ def test_nothing_in_a_step_of_the_head_waits_for_the_device(
     precision: torch.dtype, lips: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = _with_warp(head_model())
-    schedule = dataclasses.replace(head_schedule(1 if lips else 1000, 40 if lips else 0), pose_rate=1e-4)
+    schedule = dataclasses.replace(
+        head_schedule(1 if lips else 1000, 40 if lips else 0), pose_rate=1e-4, bend_rate=5e-3
+    )
     hull = torch.ones_like(model.mask)
     trainer = HeadTrainer(model, head_clip(), schedule, SINGLE, hull, None, 0, precision=precision)
     _head_on_meta(trainer)

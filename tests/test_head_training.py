@@ -99,7 +99,7 @@ def test_equal_seeds_train_equal_heads_and_others_do_not() -> None:
 def test_a_resumed_training_ends_as_an_uninterrupted_one(
     tmp_path: Path, steps: int, lips_steps: int, stop: int
 ) -> None:
-    schedule = head_schedule(steps, lips_steps)
+    schedule = dataclasses.replace(head_schedule(steps, lips_steps), pose_rate=1e-3, bend_rate=5e-3)
     model = head_model()
     trainer = head_trainer(model, schedule)
     for _ in range(steps + lips_steps):
