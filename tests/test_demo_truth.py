@@ -48,7 +48,7 @@ def test_a_crop_is_cut_where_it_says() -> None:
 def test_a_truth_is_read_frame_by_frame_and_a_damaged_one_refused(tmp_path: Path) -> None:
     path = tmp_path / "truth.npz"
     classes = np.random.default_rng(0).integers(0, 4, (3, 8, 8)).astype(np.uint8)
-    curves = {name: np.zeros(3) for name in ("lip_opening_cm", "lip_width_cm", "eye_openness")}
+    curves = {name: np.zeros(3) for name in ("lip_opening_cm", "lip_width_cm", "eye_openness", "brow")}
     np.savez_compressed(path, rotation=np.zeros((3, 3, 3)), blink_frames=np.array([1]), classes=classes, **curves)
     np.testing.assert_array_equal(list(Truth.load(path).class_maps()), classes)
     path.write_bytes(b"no zip")

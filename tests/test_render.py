@@ -153,9 +153,11 @@ def test_eyes_are_fixed_or_follow_the_clip_or_blink_anew(
     told: list[float] = []
     condition = HeadModel.condition
 
-    def listen(head: HeadModel, code: torch.Tensor, mouth: torch.Tensor, eye: torch.Tensor) -> Condition:
+    def listen(
+        head: HeadModel, code: torch.Tensor, mouth: torch.Tensor, eye: torch.Tensor, *, brow: torch.Tensor
+    ) -> Condition:
         told.append(float(eye))
-        return condition(head, code, mouth, eye)
+        return condition(head, code, mouth, eye, brow=brow)
 
     monkeypatch.setattr(HeadModel, "condition", listen)
     sometime = BlinkStyle(rate_per_min=120, spread=0.01)
