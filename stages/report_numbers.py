@@ -110,12 +110,12 @@ def pose_angles(rotation: npt.NDArray[np.float32]) -> Floats:
 
 
 def clip_curves(track: Track) -> dict[str, Any]:
-    """Pose and eyes over the whole clip.
+    """Pose, eyes and brows over the whole clip.
 
     Returns:
         ``frame``, ``yaw``, ``pitch``, ``roll`` (degrees), ``x``, ``y``, ``z`` (cm, camera axes, from the clip's
         median) of frames at equal distances, null where the pose was not measured; ``eye_open``, the least of each
-        stretch, so that no blink is lost; ``blinks``; ``untracked``, how many frames have no measured pose.
+        stretch, so that no blink is lost; ``brow_mm``, the most of each; ``blinks``; ``untracked``, how many frames have no measured pose.
     """
     frames = len(track.tracked)
     parts = _parts(frames, MOST_CLIP_POINTS)
@@ -134,6 +134,7 @@ def clip_curves(track: Track) -> dict[str, Any]:
         **{name: curve(angles[:, column]) for column, name in enumerate(("yaw", "pitch", "roll"))},
         **{name: curve(places[:, column]) for column, name in enumerate(("x", "y", "z"))},
         "eye_open": [round(float(track.eye_open[part].min()), 3) for part in parts],
+        "brow_mm": [round(float(track.brow_mm[part].max()), 2) for part in parts],
         "blinks": track.blinks.tolist(),
         "untracked": int((~track.tracked).sum()),
     }

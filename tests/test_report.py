@@ -264,13 +264,15 @@ def test_angles_are_those_that_a_pose_was_made_of(angles: tuple[float, float, fl
     assert pose_angles(rotation[None].astype(np.float32))[0] == pytest.approx(angles, abs=1e-3)
 
 
-def test_a_long_clips_curves_are_thinned_and_keep_every_blink() -> None:
+def test_a_long_clips_curves_are_thinned_and_keep_every_blink_and_raised_brow() -> None:
     track = make_track(frames=5000)
     track.eye_open[4321] = 0.05
+    track.brow_mm[1234] = 4.0
     track.tracked[:2] = False
     curves = clip_curves(track)
     assert len(curves["frame"]) == len(curves["yaw"]) == MOST_CLIP_POINTS
     assert min(curves["eye_open"][1000:]) == pytest.approx(0.05)
+    assert max(curves["brow_mm"]) == 4
     assert curves["yaw"][0] is None
     assert curves["untracked"] == 2
 

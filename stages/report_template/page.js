@@ -94,6 +94,7 @@ function drawClip() {
   chart("angles", { ...common, title: "Head turned", unit: "degrees", digits: 1, series: [line("yaw", "head", "yaw"), line("pitch", "composite", "pitch"), line("roll", "third", "roll")] });
   chart("places", { ...common, title: "Head moved", unit: "cm from its median place", digits: 1, series: [line("right", "head", "x"), line("down", "composite", "y"), line("away", "third", "z")] });
   chart("clip_eyes", { ...common, title: "Eyes and blinks of the clip", unit: "0 shut, 1 open", height: 130, yMin: 0, yMax: 1.5, series: [line("true", "truth", "eye_open")], marks: data.clip.blinks.map((frame) => ({ x: frame / data.fps })) });
+  chart("clip_brows", { ...common, title: "Brows of the clip", unit: "mm above their usual place", digits: 1, height: 130, series: [line("true", "truth", "brow_mm")] });
 }
 
 function drawReading() {
