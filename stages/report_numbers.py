@@ -115,7 +115,8 @@ def clip_curves(track: Track) -> dict[str, Any]:
     Returns:
         ``frame``, ``yaw``, ``pitch``, ``roll`` (degrees), ``x``, ``y``, ``z`` (cm, camera axes, from the clip's
         median) of frames at equal distances, null where the pose was not measured; ``eye_open``, the least of each
-        stretch, so that no blink is lost; ``brow_mm``, the most of each; ``blinks``; ``untracked``, how many frames have no measured pose.
+        stretch, so that no blink is lost; ``brow_mm``, the most of each; ``blinks``; ``untracked``, how many frames
+        have no measured pose.
     """
     frames = len(track.tracked)
     parts = _parts(frames, MOST_CLIP_POINTS)
