@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from radnerf.camera import Camera
@@ -33,7 +32,7 @@ from stages.torso_file import save_torso
 from stages.tracked_moment import tracked_condition, tracked_pose
 from stages.training_data import LayerFiles, LayerReader, PictureMaps, camera_of, first_held_out, picture_maps
 from stages.training_loop import Resumable, told, train
-from stages.vision.bending import body_sway
+from stages.vision.bending import Layer, body_sway, seen_layer
 from stages.vision.images import encode_png
 
 _HEAD_FRAMES = 120
@@ -145,9 +144,9 @@ def _sway(inputs: Inputs, settings: TorsoSettings, clip: TorsoClip) -> Tensor:
         LayerFiles(inputs.layers, inputs.parsing, inputs.background), max(settings.size_px, _LEAST_SWAY_PX)
     )
 
-    def read(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def read(index: int) -> Layer:
         pictures = reader.read(index)
-        return pictures.truth, pictures.torso
+        return seen_layer(pictures.truth, pictures.behind, pictures.torso)
 
     return torch.from_numpy(body_sway(read, len(clip.truth), clip.train.numpy()))
 
