@@ -22,6 +22,34 @@ _PULL = 1e-3  # towards no displacement
 _STIFFNESS = 1e-2  # towards that of the neighbouring nodes
 
 
+def moments_of(frames: int) -> int:
+    """How many moments of a clip of so many frames may bend, K >= 2."""
+    return max(2, min(math.ceil(frames / _FRAMES_A_MOMENT), _MOST_MOMENTS))
+
+
+def bend_at(bends: Tensor, frames: int, places: Tensor) -> Tensor:
+    """Displacements at places of a clip, linear between its moments.
+
+    Args:
+        bends: (K, NODES[0], NODES[1], 2) float, cm, at K >= 2 moments at equal distances from the first frame to the
+            last.
+        frames: Of the clip, N.
+        places: (B,) float in [0, N - 1].
+
+    Returns:
+        (B, NODES[0], NODES[1], 2) float, cm.
+    """
+    before, share = _between(len(bends), frames, places)
+    return torch.lerp(bends[before], bends[before + 1], share[:, None, None, None])
+
+
+def _between(moments: int, frames: int, places: Tensor) -> tuple[Tensor, Tensor]:
+    """The moment before each place, (B,) int64, and how far it is on the way to the next one, (B,) in [0, 1]."""
+    scaled = places.float() * ((moments - 1) / max(1, frames - 1))
+    before = scaled.floor().clamp(0, moments - 2)
+    return before.long(), scaled - before
+
+
 class FrameBend(nn.Module):
     """Displacements across and up the head (x and y of its frame) at moments of the clip; linear between them.
 
@@ -45,10 +73,10 @@ class FrameBend(nn.Module):
         """
         super().__init__()
         self.frames = len(drives)
-        moments = max(2, min(math.ceil(self.frames / _FRAMES_A_MOMENT), _MOST_MOMENTS))
+        moments = moments_of(self.frames)
         self.shift = nn.Parameter(torch.zeros(moments, *NODES, 2))
         trained = train_frames.cpu()
-        before, share = self._places(trained)
+        before, share = _between(moments, self.frames, trained)
         share = share.double()[:, None]
         told = torch.cat([torch.ones(self.frames, 1), drives.float().cpu()], dim=1)[trained].double()
         summed = torch.zeros(moments, told.shape[1], dtype=torch.float64)
@@ -59,11 +87,10 @@ class FrameBend(nn.Module):
         explained = ways[:, sizes > 1e-4 * sizes[0]].float()
         self.register_buffer("explained", explained.to(train_frames.device))
 
-    def _places(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """The moment before each frame, (B,) int64, and how far it is on the way to the next one, (B,) in [0, 1]."""
-        places = frames.float() * ((len(self.shift) - 1) / max(1, self.frames - 1))
-        before = places.floor().clamp(0, len(self.shift) - 2)
-        return before.long(), places - before
+    def bends(self) -> Tensor:
+        """What is bent at each moment, (K, NODES[0], NODES[1], 2) float32, cm; differentiable."""
+        flat = self.shift.flatten(1)
+        return (flat - self.explained @ (self.explained.T @ flat)).view_as(self.shift)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """The way from what is seen in frames to where it usually is; differentiable.
@@ -75,11 +102,7 @@ class FrameBend(nn.Module):
             lattice: (B, NODES[0], NODES[1], 2) float32, cm, over the head's box, for ``warp.bend``.
             penalty: Scalar float32, for the loss: what keeps displacements small and smooth.
         """
-        flat = self.shift.flatten(1)
-        flat = flat - self.explained @ (self.explained.T @ flat)
-        before, share = self._places(frames)
-        between = torch.lerp(flat[before], flat[before + 1], share[:, None])
-        lattice = between.view(-1, *NODES, 2)
+        lattice = bend_at(self.bends(), self.frames, frames)
         across, up = lattice.diff(dim=1), lattice.diff(dim=2)
         rough = across.square().mean() + up.square().mean()
         return lattice, _PULL * lattice.square().mean() + _STIFFNESS * rough

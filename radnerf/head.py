@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from radnerf.encoding import spherical_harmonics
 from radnerf.grid import GridSpec, HashGrid
+from radnerf.joint_lattice import JointLattice
 from radnerf.kernels.protocol import FrozenHead
 from radnerf.mlp import ConditionedMLP
-from radnerf.warp import FaceWarp, bend
+from radnerf.warp import NODES, FaceWarp, bend
 
 DENSITY_SHIFT = -5.0
 """Added before the exponential: an untrained field is thin (0.007 / cm), so that occupancy prunes it early."""
@@ -33,7 +34,7 @@ class Condition:
         appearance: (B, C) float, per-frame code.
         brow: (B, 1) float, mm, how far the brows are above their usual place.
         bend: (B, X, Y, 2) float, cm, over the head's box: the way from what is seen to where it usually is, besides
-            what the warp knows of; None where nothing bends, as in all new frames.
+            what the warp knows of; None where nothing bends.
     """
 
     audio: Tensor
@@ -135,6 +136,7 @@ class HeadField(nn.Module):
         self.shape = shape
         self.register_buffer("aabb", aabb.clone())
         self.warp = FaceWarp(shape.anchors, shape.mouth + 1 + shape.brows) if shape.anchors else None
+        self._joint: tuple[Tensor, int, JointLattice] | None = None
         width = shape.hidden_width
         self.space = HashGrid(shape.space)
         self.audio_plane = HashGrid(shape.audio_plane)
@@ -204,12 +206,37 @@ class HeadField(nn.Module):
         rgb = torch.sigmoid(self.colour_net(seen, condition.appearance, membership))
         return FieldSample(sigma, rgb, motion)
 
+    def _displacement(self, condition: Condition) -> tuple[Tensor | None, Tensor | None]:
+        """How one frame moves points before the grid is asked, bend and warp together.
+
+        Returns:
+            (X, Y, 2) float32, cm, and the box that it lies over, (2, 2) float32, cm; None for both where nothing moves.
+        """
+        bent, sides = condition.bend, self.aabb[:, :2]
+        if self.warp is None:
+            return (None, None) if bent is None else (bent[0], sides)
+        warped = self.warp.lattice(self._drive(condition))
+        if bent is None:
+            return warped[0], self.warp.box
+        joint = self._joint_lattice(self.warp.box)
+        return joint.join(bent, warped), joint.box
+
+    def _joint_lattice(self, box: Tensor) -> JointLattice:
+        """Where bend and warp meet, laid out once: a GPU would have to be waited for."""
+        if self._joint is not None:
+            original, version, joint = self._joint
+            if original is box and version == box._version:
+                return joint
+        joint = JointLattice(box, NODES, self.aabb[:, :2])
+        self._joint = (box, box._version, joint)
+        return joint
+
     @torch.no_grad()
     def frozen(self, condition: Condition) -> FrozenHead:
         """The field as it is during one frame, for the fused kernels.
 
         Args:
-            condition: Of the one frame, which bends nothing.
+            condition: Of the one frame.
 
         Returns:
             The field with the condition folded in; it shares the tables' memory.
@@ -217,6 +244,7 @@ class HeadField(nn.Module):
         motion, motion_bias = self.motion_net.folded(condition.audio)
         density, density_bias = self.density_net.folded(condition.eye)
         colour, colour_bias = self.colour_net.folded(condition.appearance)
+        moved, moved_box = self._displacement(condition)
         return FrozenHead(
             aabb=self.aabb,
             space=self.space.table.detach(),
@@ -231,6 +259,6 @@ class HeadField(nn.Module):
             colour_bias=colour_bias,
             density_shift=DENSITY_SHIFT,
             max_log_density=MAX_LOG_DENSITY,
-            warp=None if self.warp is None else self.warp.lattice(self._drive(condition))[0],
-            warp_box=None if self.warp is None else self.warp.box,
+            warp=moved,
+            warp_box=moved_box,
         )

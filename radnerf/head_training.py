@@ -333,6 +333,13 @@ class HeadTrainer:
         )
         model.mask.copy_(self.occupancy.mask & seen & self.hull)
 
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Leave in the model what is to be rendered: the averaged weights, and the bends that they go with."""
+        self.average.swap()
+        if self.bend is not None and self.model.shape.bent_frames:
+            self.model.bends.copy_(self.bend.bends())
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that resuming needs besides the model's own state."""
         self.drawer.rewind()

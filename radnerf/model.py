@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from radnerf.audio_net import AudioNet
+from radnerf.frame_bend import NODES, bend_at, moments_of
 from radnerf.grid import GridSpec, HashGrid
 from radnerf.head import Condition, HeadField, HeadShape
 from radnerf.kernel_ear import KernelEar
@@ -43,6 +44,7 @@ class ModelShape:
             all; 0 for all.
         kernel_frames: Frames that the kernel ear keeps; 0 for no such ear.
         further_nets: Audio nets beside the first, whose foretold mouths are averaged with its own.
+        bent_frames: Frames of the clip whose bends are kept, to be played along with its poses; 0 where nothing bends.
     """
 
     backbone: str
@@ -62,6 +64,7 @@ class ModelShape:
     kernel_frames: int = 0
     further_nets: int = 0
     warp_brows: bool = False
+    bent_frames: int = 0
 
 
 class HeadModel(nn.Module):
@@ -80,6 +83,7 @@ class HeadModel(nn.Module):
         closed_code: (A,) float32, the audio code of a mouth at rest.
         voice_mean, voice_std: (C,) float32, statistics of the training clip's speech. Both are 0 in a head from before
             they were kept: its mouth never comes to rest, and other voices are taken as they are.
+        bends: (K, X, Y, 2) float32, cm, how the head was bent at moments of its clip (see ``radnerf.frame_bend``).
         mask: (G, G, G) bool, the cells worth sampling.
         aabb: (2, 3) float32, the box, cm, world.
     """
@@ -92,6 +96,7 @@ class HeadModel(nn.Module):
     closed_code: Tensor
     voice_mean: Tensor
     voice_std: Tensor
+    bends: Tensor
     mask: Tensor
     aabb: Tensor
 
@@ -132,6 +137,8 @@ class HeadModel(nn.Module):
         self.register_buffer("closed_code", torch.zeros(shape.audio_code))
         self.register_buffer("voice_mean", torch.zeros(shape.features))
         self.register_buffer("voice_std", torch.zeros(shape.features))
+        moments = moments_of(shape.bent_frames) if shape.bent_frames else 0
+        self.register_buffer("bends", torch.zeros(moments, *NODES, 2))
         size = shape.occupancy_resolution
         self.register_buffer("mask", torch.ones(size, size, size, dtype=torch.bool))
         self.register_buffer("aabb", aabb.clone())
@@ -219,6 +226,7 @@ class HeadModel(nn.Module):
         appearance: Tensor | None = None,
         *,
         brow: Tensor | None = None,
+        clip_frame: float | None = None,
     ) -> Condition:
         """Put a frame's condition together.
 
@@ -228,6 +236,8 @@ class HeadModel(nn.Module):
             eye: (B,) float in [0, 1.5].
             appearance: (B,) int64, training frames whose codes are used; the mean code when None.
             brow: (B,) float, mm above their usual place; there when None.
+            clip_frame: The frame of the head's own clip, or a place between two frames, whose bend all B frames have;
+                None for none.
 
         Returns:
             The condition of B frames.
@@ -239,7 +249,15 @@ class HeadModel(nn.Module):
             codes = self.appearance[appearance.to(device)]
         audio = torch.cat([code.to(device), mouth.to(device)], dim=1)
         brow = torch.zeros_like(eye) if brow is None else brow
-        return Condition(audio, eye[:, None].to(device), codes, brow[:, None].to(device))
+        bent = None if self.shape.bent_frames == 0 else self._bend_at(clip_frame).expand(len(eye), -1, -1, -1)
+        return Condition(audio, eye[:, None].to(device), codes, brow[:, None].to(device), bent)
+
+    def _bend_at(self, clip_frame: float | None) -> Tensor:
+        """The bend at a place in the clip, (1, X, Y, 2); of no size for None, so that all frames are made alike."""
+        if clip_frame is None:
+            return torch.zeros_like(self.bends[:1])
+        place = torch.full((1,), clip_frame, device=self.bends.device)
+        return bend_at(self.bends, self.shape.bent_frames, place)
 
     def render(
         self,

@@ -16,7 +16,6 @@ from typing import Self
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from radnerf.camera import Camera
@@ -32,6 +31,7 @@ from stages.formats import FPS
 from stages.hearing import Features, hear
 from stages.media_info import check_not_killed, ffmpeg_path, file_url
 from stages.motion import Performance
+from stages.tracked_moment import posed_condition
 
 Rgba = npt.NDArray[np.uint8]
 
@@ -70,8 +70,8 @@ class Figure:
         Returns:
             (S, S, 4) float in [0, 1]: rgb premultiplied by alpha, and alpha.
         """
-        pose, eye = self.performance.pose(index), torch.tensor([self.performance.eye(index)])
-        condition = self.head.condition(code, mouth, eye, brow=torch.tensor([pose.brow_mm]))
+        pose = self.performance.pose(index)
+        condition = posed_condition(self.head, pose, self.performance.eye(index), code, mouth)
         torso = self.torso.render(self.camera, pose.rotation, pose.translation, pose.clip_frame).cpu()
         turned = Pose(pose.rotation @ self.turn, pose.translation)
         head = render_head(self.head, self.kernels, self.camera, turned, condition)

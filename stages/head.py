@@ -133,7 +133,7 @@ def run(
         if settings.mouth_components:
             _mouth_lesson(model, clip, features, settings)
     train("head", trainer, model, state, history)
-    trainer.average.swap()
+    trainer.finish()
     save_head(outputs.head, model, settings, features)
     lips_loss = "structural" if perceptual is None else "lpips-alex"
     facts = {"backbone": settings.backbone, "steps": trainer.total_steps, "lips_loss": lips_loss}
@@ -219,6 +219,7 @@ def _model_shape(
         min_step_cm=max(0.05, 1.4 * distance / camera.focal_px),
         warp_anchors=len(vertices_cm) if warped else 0,
         warp_brows=warped,
+        bent_frames=len(track.tracked) if settings.bend_rate > 0 and settings.backbone == "radnerf" else 0,
     )
 
 

@@ -19,7 +19,7 @@ from stages.settings_reading import to_mapping
 _LATER = (
     "linear_ear.weight", "linear_ear.offset", "ear_share", "closed_mouth", "closed_code", "voice_mean", "voice_std",
     "kernel_ear.heard", "kernel_ear.weight", "kernel_ear.offset", "kernel_ear.width",
-    "fields.0.warp.side",
+    "fields.0.warp.side", "bends",
 )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from radnerf.camera import Camera
@@ -14,6 +13,7 @@ from radnerf.model import HeadModel
 from radnerf.portrait import Pose, paint_portrait
 from radnerf.torso import TorsoModel
 from stages.frame_queue import Frame, Pending
+from stages.tracked_moment import posed_condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Scene:
         Returns:
             (S, S, 3) uint8 RGB, or what waits for it.
         """
-        condition = self.head.condition(code, mouth, torch.tensor([eye]), brow=torch.tensor([pose.brow_mm]))
+        condition = posed_condition(self.head, pose, eye, code, mouth)
         turned = Pose(pose.rotation @ turn, pose.translation)
         if self.painter is not None:
             return self.painter.paint(turned, pose, condition)

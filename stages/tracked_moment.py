@@ -1,4 +1,4 @@
-"""A frame of a subject's own clip: where its head was, and what its face did besides speaking."""
+"""A moment of a subject's own clip: where its head was, and what its face and hair did besides speaking."""
 
 from __future__ import annotations
 
@@ -32,5 +32,18 @@ def tracked_condition(head: HeadModel, track: Track, frame: int, code: Tensor, m
         code: (1, A) float, audio code.
         mouth: (1, M) float, mouth components.
     """
-    eye, brow = (torch.from_numpy(values[frame : frame + 1]) for values in (track.eye_open, track.brow_mm))
-    return head.condition(code, mouth, eye, brow=brow)
+    return posed_condition(head, tracked_pose(track, frame), float(track.eye_open[frame]), code, mouth)
+
+
+def posed_condition(head: HeadModel, pose: Pose, eye: float, code: Tensor, mouth: Tensor) -> Condition:
+    """What a head does that speaks so in a pose: brows and bend come with the pose; the mean appearance.
+
+    Args:
+        head: The head.
+        pose: Of its own clip or another.
+        eye: How open the eyes are.
+        code: (1, A) float, audio code.
+        mouth: (1, M) float, mouth components.
+    """
+    brow = torch.tensor([pose.brow_mm])
+    return head.condition(code, mouth, torch.tensor([eye]), brow=brow, clip_frame=pose.clip_frame)
