@@ -116,8 +116,7 @@ def prepare(
     record = _existing(workspace, source.sha256, force=force)
     waiting = console.waiting if wait else None
     created = record is None
-    if created:
-        _choose_front_end(changes, console)
+    remark = _choose_front_end(changes) if created else ""
     record = record or new_record(name, source, "")
     record = record.changed(preset=preset, assignments=changes)
     if consent is None and created and not (quiet or as_json):
@@ -126,6 +125,8 @@ def prepare(
         record = SubjectRecord(**{**record.__dict__, "consent": consent})
     if created:
         _check_video(video, workspace, record, console)
+        if remark:
+            console.remark(remark)
         with hold(workspace, None, waiting) if workspace.subject.is_file() else nullcontext():
             create_subject(workspace, record, video)
     try:
@@ -204,16 +205,21 @@ def _read_changes(assignments: list[str], crop: str | None, front_end: str | Non
     return changes
 
 
-def _choose_front_end(changes: dict[str, dict[str, Any]], console: Console) -> None:
-    """Write down the best front end that is installed where none was asked for, so that speeches use the same."""
+def _choose_front_end(changes: dict[str, dict[str, Any]]) -> str:
+    """Write down the best front end that is installed where none was asked for, so that speeches use the same.
+
+    Returns:
+        What there is to say of it, once nothing else is wrong; empty for nothing.
+    """
     if {"front_end", "model"} & changes.get("audio", {}).keys():
-        return
+        return ""
     from stages.sound.both import best_present
 
     best = best_present()
-    if best.front_end != "logmel":
-        changes.setdefault("audio", {}).update(front_end=best.front_end, model=best.model)
-        console.remark(f"sound is analysed with log-mel bands and Whisper {best.model}, which is installed")
+    if best.front_end == "logmel":
+        return ""
+    changes.setdefault("audio", {}).update(front_end=best.front_end, model=best.model)
+    return f"sound is analysed with log-mel bands and Whisper {best.model}, which is installed"
 
 
 def _existing(workspace: Workspace, sha256: str, *, force: bool) -> SubjectRecord | None:

@@ -22,6 +22,7 @@ from cli.subject import load_record, slug
 from cli.workflow import Held
 from stages import formats
 from stages.atomic_files import load_json, save_json
+from stages.settings import AudioSettings
 from stages.workspace import Workspace
 from tests.cli_harness import REFUSING_STAGE, WORKING_STAGE, Shell, fabricate, shell
 
@@ -92,6 +93,13 @@ def test_what_cannot_be_used_gets_one_line_and_exit_code_2(shell: Shell, words: 
     assert answer.err.startswith(said)
     assert answer.err.count("\n") == 1
     assert _files(shell.home) == there
+
+
+def test_what_is_chosen_is_told_after_what_is_wrong(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("text.mp4").write_text("no video")
+    monkeypatch.setattr("stages.sound.both.best_present", lambda: AudioSettings("both", "base"))
+    answer = shell("prepare", "text.mp4", "--set", "head.stepz=1")
+    assert answer.err == "error: unknown setting head.stepz (did you mean head.steps?)\n"
 
 
 def test_a_file_that_is_no_video_is_refused_and_leaves_nothing(shell: Shell) -> None:

@@ -154,10 +154,16 @@ def test_eyes_are_fixed_or_follow_the_clip_or_blink_anew(
     condition = HeadModel.condition
 
     def listen(
-        head: HeadModel, code: torch.Tensor, mouth: torch.Tensor, eye: torch.Tensor, *, brow: torch.Tensor
+        head: HeadModel,
+        code: torch.Tensor,
+        mouth: torch.Tensor,
+        eye: torch.Tensor,
+        *,
+        brow: torch.Tensor,
+        clip_frame: float,
     ) -> Condition:
         told.append(float(eye))
-        return condition(head, code, mouth, eye, brow=brow)
+        return condition(head, code, mouth, eye, brow=brow, clip_frame=clip_frame)
 
     monkeypatch.setattr(HeadModel, "condition", listen)
     sometime = BlinkStyle(rate_per_min=120, spread=0.01)
