@@ -145,7 +145,6 @@ class HashGrid(nn.Module):
         spec: The grid's shape.
         backend: Name of the kernel backend, or "auto".
         table: (total_entries, features_per_level) float32, the one parameter.
-        seen_levels: How many levels are seen, coarsest first; of the next one, a fraction of its features; all if None.
     """
 
     def __init__(self, spec: GridSpec, *, backend: str = "auto", generator: torch.Generator | None = None) -> None:
@@ -159,7 +158,6 @@ class HashGrid(nn.Module):
         super().__init__()
         self.spec = spec
         self.backend = backend
-        self.seen_levels: float | None = None
         table = torch.empty(spec.total_entries, spec.features_per_level)
         self.table = nn.Parameter(table.uniform_(-_INITIAL_RANGE, _INITIAL_RANGE, generator=generator))
 
@@ -178,11 +176,7 @@ class HashGrid(nn.Module):
             BadInput: x does not have the shape, dtype or device of this grid.
         """
         kernels = get_backend(self.backend, self.table.device) if backend is None else backend
-        features = kernels.encode(x, self.table, self.spec)
-        if self.seen_levels is None:
-            return features
-        level = torch.arange(self.spec.levels, device=x.device).repeat_interleave(self.spec.features_per_level)
-        return features * (self.seen_levels - level).clamp(0, 1)
+        return kernels.encode(x, self.table, self.spec)
 
     def extra_repr(self) -> str:
         """Show the shape in the module's representation."""

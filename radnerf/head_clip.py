@@ -101,8 +101,6 @@ class HeadSchedule:
         grid_rate, network_rate: Adam's rates at the start.
         pose_rate: The same, of corrections of the training frames' poses; 0 corrects none.
         bend_rate: The same, of what moves in single training frames; 0 bends none.
-        fine_from: Share of the main phase's steps after which the 3-D grid's finest level is seen in full; with 0 all
-            levels are from the first step on.
         attention_gain: The audio net's attention's rate over ``network_rate``.
         ema_decay: Of the averaged weights.
         entropy_weight, still_weight, mask_weight: Of the loss's terms; the second one rises from 0.
@@ -123,7 +121,6 @@ class HeadSchedule:
     network_rate: float
     pose_rate: float
     bend_rate: float
-    fine_from: float
     attention_gain: float
     ema_decay: float
     entropy_weight: float

@@ -13,7 +13,7 @@ from torch.nn import functional
 from radnerf.descent import Descent
 from radnerf.devices import pick_precision, pictures_fit
 from radnerf.frame_bend import FrameBend
-from radnerf.head import Condition, HeadField
+from radnerf.head import Condition
 from radnerf.head_clip import Clip, HeadSchedule
 from radnerf.head_draws import Draw, Drawer
 from radnerf.kernels.protocol import Backend
@@ -23,7 +23,7 @@ from radnerf.model import HeadModel
 from radnerf.occupancy import OccupancyGrid
 from radnerf.pose_correction import pose_correction
 from radnerf.rendering import RayColours, render_rays
-from radnerf.schedule import StepReport, decayed, open_levels, step_report
+from radnerf.schedule import StepReport, decayed, step_report
 from radnerf.visibility import VisibilityGrid
 from radnerf.volume import over
 
@@ -160,7 +160,6 @@ class HeadTrainer:
         at_once = self.device.type == "cpu"
         if not at_once and self.step_number % UPDATE_EVERY == 0:
             self._look()
-        self._open_levels()
         draw = self.drawer.take(self.step_number)
         if draw.region_frames is not None:
             self._update_region(draw.region_frames)
@@ -173,12 +172,6 @@ class HeadTrainer:
             self._look()
         self.step_number += 1
         return report
-
-    def _open_levels(self) -> None:
-        """Let as many levels of the 3-D grid be seen as this step may see."""
-        field, until = self.model.fields[0], self.schedule.fine_from * self.schedule.steps
-        if isinstance(field, HeadField):
-            field.space.seen_levels = open_levels(self.step_number, until, field.space.spec.levels)
 
     @property
     def _most_room(self) -> int:
@@ -344,9 +337,6 @@ class HeadTrainer:
     def finish(self) -> None:
         """Leave in the model what is to be rendered: the averaged weights, and the bends that they go with."""
         self.average.swap()
-        field = self.model.fields[0]
-        if isinstance(field, HeadField):
-            field.space.seen_levels = None
         if self.bend is not None and self.model.shape.bent_frames:
             self.model.bends.copy_(self.bend.bends())
 

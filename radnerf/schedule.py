@@ -1,4 +1,4 @@
-"""How rates fall, levels open and weights are averaged over a training."""
+"""How rates fall and weights are averaged over a training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-FIRST_LEVELS = 0.375
-"""Share of a grid's levels that is seen from the first step on."""
 
 
 @dataclass(frozen=True)
@@ -80,26 +77,6 @@ def decayed(step: int, steps: int, final_share: float = 0.1) -> float:
         The factor on the first learning rate.
     """
     return float(final_share ** (step / max(steps, 1)))
-
-
-def open_levels(step: int, until: float, levels: int) -> float | None:
-    """How many of a grid's levels are seen: coarse ones first, the finest in full from a step on.
-
-    As in Nerfies (arXiv 2011.12948, section 3.5) and BARF (arXiv 2104.06405, section 3.2), here for a hash grid: fine
-    levels that are there from the start keep what the first, wrong poses, bends and depths painted into them.
-
-    Args:
-        step: Steps done.
-        until: The step from which on all levels are seen.
-        levels: Of the grid.
-
-    Returns:
-        The number, ``FIRST_LEVELS`` of all at step 0, with a fraction of the next one; None for all.
-    """
-    if step >= until:
-        return None
-    first = FIRST_LEVELS * levels
-    return first + (levels - first) * step / until
 
 
 class Average:

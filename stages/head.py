@@ -237,7 +237,6 @@ def _schedule(settings: HeadSettings) -> HeadSchedule:
         network_rate=settings.network_rate,
         pose_rate=settings.pose_rate,
         bend_rate=settings.bend_rate,
-        fine_from=settings.fine_from,
         attention_gain=settings.attention_gain,
         ema_decay=settings.ema_decay,
         entropy_weight=settings.entropy_weight,

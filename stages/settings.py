@@ -119,8 +119,6 @@ class HeadSettings:
         pose_rate: The same, of small corrections of the training frames' poses; 0 takes them as they were measured.
         bend_rate: The same, of what moves in single frames and nothing measured explains, as long hair does; with 0 the
             field blurs it.
-        fine_from: Share of the main phase's steps over which the 3-D grid's levels come into view, coarse ones first; 0
-            shows all from the first step on.
         attention_gain: The audio attention's rate over ``network_rate``.
         ema_decay: Of the averaged weights that are kept.
         entropy_weight: Of the accumulated alpha's entropy.
@@ -162,7 +160,6 @@ class HeadSettings:
     network_rate: float = 2e-3
     pose_rate: float = 1e-4
     bend_rate: float = 5e-3
-    fine_from: float = 0.25
     attention_gain: float = 5.0
     ema_decay: float = 0.99
     entropy_weight: float = 1e-4

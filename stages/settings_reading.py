@@ -26,7 +26,6 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "mask_weight": (0, 10),
     "mouth_components": (0, 32), "mouth_lesson_steps": (1, 100_000), "code_drop": (0, 0.95),
     "grid_rate": (0, 1), "network_rate": (0, 1), "pose_rate": (0, 0.01), "bend_rate": (0, 0.1),
-    "fine_from": (0, 1),
     "attention_gain": (0, 100), "ema_decay": (0, 0.99999), "entropy_weight": (0, 1), "audio_still_weight": (0, 10),
     "lips_lpips_weight": (0, 10), "seed": (0, 2**31 - 1), "checkpoint_every_s": (0.1, 86_400), "anchors": (1, 64),
     "pixels": (16, 4_194_304), "crf": (0, 51), "video_mb": (0.05, 100),

@@ -201,7 +201,6 @@ def head_schedule(steps: int = 40, lips_steps: int = 0) -> HeadSchedule:
         network_rate=1e-2,
         pose_rate=0.0,
         bend_rate=0.0,
-        fine_from=0.0,
         attention_gain=5.0,
         ema_decay=0.95,
         entropy_weight=1e-4,

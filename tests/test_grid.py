@@ -226,22 +226,3 @@ def test_the_door_says_what_is_here() -> None:
     assert "reference" in wrong.value.hint
     with pytest.raises(BackendUnavailable, match="cpu runs on cpu, and the tensors lie on cuda"):
         get_backend("cpu", "cuda:0")
-
-
-def test_levels_that_are_not_seen_yet_say_nothing_and_learn_nothing() -> None:
-    spec = GridSpec(3, levels=4, features_per_level=2, base_resolution=4, max_resolution=32, log2_entries=12)
-    grid = HashGrid(spec, backend="reference")
-    with torch.no_grad():
-        grid.table.uniform_(0.5, 1)
-    x = torch.rand(20, 3)
-    whole = grid(x).detach()
-    grid.seen_levels = 2.25
-    seen = grid(x)
-    torch.testing.assert_close(seen, whole * torch.tensor([1, 1, 1, 1, 0.25, 0.25, 0, 0]))
-    seen.sum().backward()
-    moved = grid.table.grad.abs().sum(1) > 0
-    last = spec.level_layout()[-1]
-    assert moved[: last.offset].any()
-    assert not moved[last.offset :].any()
-    grid.seen_levels = None
-    assert torch.equal(grid(x), whole)

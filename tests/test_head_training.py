@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from radnerf.errors import Diverged
-from radnerf.grid import HashGrid
 from radnerf.head_clip import Clip
 from radnerf.head_draws import Drawer
 from radnerf.head_training import UPDATE_EVERY, HeadTrainer
@@ -100,7 +99,7 @@ def test_equal_seeds_train_equal_heads_and_others_do_not() -> None:
 def test_a_resumed_training_ends_as_an_uninterrupted_one(
     tmp_path: Path, steps: int, lips_steps: int, stop: int
 ) -> None:
-    schedule = dataclasses.replace(head_schedule(steps, lips_steps), pose_rate=1e-3, bend_rate=5e-3, fine_from=0.9)
+    schedule = dataclasses.replace(head_schedule(steps, lips_steps), pose_rate=1e-3, bend_rate=5e-3)
     model = head_model()
     trainer = head_trainer(model, schedule)
     for _ in range(steps + lips_steps):
@@ -123,25 +122,6 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(
     while resumed.step_number < resumed.total_steps:
         resumed.step()
     _assert_equal(straight, _states(other, resumed))
-
-
-def test_fine_levels_are_learnt_after_coarse_ones_and_all_are_seen_in_the_end() -> None:
-    model = head_model()
-    trainer = head_trainer(model, dataclasses.replace(head_schedule(20), fine_from=0.5))
-    space = model.fields[0].space
-    assert isinstance(space, HashGrid)
-    first = space.table.detach().clone()
-    finest = space.spec.level_layout()[-1].offset
-    changed = []
-    while trainer.step_number < trainer.total_steps:
-        trainer.step()
-        moved = (space.table != first).any(1)
-        changed.append((bool(moved[:finest].any()), bool(moved[finest:].any())))
-    assert changed[0] == (True, False)
-    assert changed[5] == (True, False)
-    assert changed[-1] == (True, True)
-    trainer.finish()
-    assert space.seen_levels is None
 
 
 @pytest.mark.parametrize("stop", [0, 7, 22])

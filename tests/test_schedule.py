@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 import torch
 
-from radnerf.schedule import FIRST_LEVELS, Average, decayed, open_levels
+from radnerf.schedule import Average, decayed
 
 
 def test_the_rate_falls_exponentially_to_its_share() -> None:
@@ -65,12 +63,3 @@ def test_the_average_begins_apart_from_the_parameters() -> None:
     with torch.no_grad():
         parameter.add_(1)
     assert average.values[0].tolist() == [1, 1]
-
-
-def test_levels_open_coarse_ones_first_until_all_are_seen() -> None:
-    seen = [open_levels(step, 50.0, 8) for step in range(60)]
-    assert seen[0] == FIRST_LEVELS * 8 == 3
-    assert seen[25] == 5.5
-    assert all(before < after for before, after in pairwise(seen[:50]))
-    assert seen[50:] == [None] * 10
-    assert open_levels(0, 0.0, 8) is None
