@@ -20,7 +20,7 @@ from stages import progress
 from stages.checkpoint import flatten, load_checkpoint, restore, save_checkpoint, unflatten
 from stages.errors import DELETE_AND_REPEAT, BadInput
 
-_STATE_FORMAT = 2  # of the trainers' states; a state of another one is as good as none
+_STATE_FORMAT = 3  # of the trainers' states; a state of another one is as good as none
 _REPORT_EVERY = 10
 _MOST_RETURNS = 5
 _ASTRAY_TIMES, _ASTRAY_MSE = 10.0, 0.02  # a picture worse than 17 dB that was ten times better

@@ -237,3 +237,15 @@ def test_a_damaged_state_starts_anew(tmp_path: Path) -> None:
     state.save(model, trainer, [])
     state.path.write_bytes(state.path.read_bytes()[:-100])
     assert state.load(model, trainer) is None
+
+
+def test_a_state_of_an_older_format_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torso_model()
+    trainer = torso_trainer(model)
+    state = Resumable(tmp_path / "state.safetensors", "torso-state", "a", 60.0)
+    with monkeypatch.context() as earlier:
+        earlier.setattr("stages.training_loop._STATE_FORMAT", 2)
+        state.save(model, trainer, [{"step": 0}])
+    assert state.load(model, trainer) is None
+    state.save(model, trainer, [{"step": 0}])
+    assert state.load(model, trainer) == [{"step": 0}]
