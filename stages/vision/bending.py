@@ -87,15 +87,12 @@ def body_sway(read: Callable[[int], Layer], count: int, train: npt.NDArray[np.in
         (N, 3, 3, 2) float32, control points (see ``radnerf.sway``); between frames of which something certain can be
         said it passes evenly, and without any such frame it is zero.
     """
-    some = [int(index) for index in train[:: max(1, len(train) // _TEMPLATE_FRAMES)]]
-    usual = _usual([read(index) for index in some])
+    some = [read(int(index)) for index in train[:: max(1, len(train) // _TEMPLATE_FRAMES)]]
+    usual = _usual(some)
     # The frames brought back to their usual place make a sharper picture of it.
-    stilled = []
-    for index in some:
-        seen = read(index)
-        control = body_bend(usual, seen)
-        stilled.append(seen if control is None else _brought_back(seen, control))
-    usual = _usual(stilled)
+    controls = [body_bend(usual, seen) for seen in some]
+    pairs = zip(some, controls, strict=True)
+    usual = _usual([seen if control is None else _brought_back(seen, control) for seen, control in pairs])
     found = [body_bend(usual, read(index)) for index in range(count)]
     certain = [index for index, control in enumerate(found) if control is not None]
     if not certain:
